@@ -1,0 +1,1 @@
+//! TCP proxies that forward until told otherwise.

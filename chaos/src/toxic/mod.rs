@@ -1,0 +1,1 @@
+//! Toxics: what the Toxiproxy API can put on a link.

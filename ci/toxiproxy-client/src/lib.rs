@@ -1,0 +1,1 @@
+//! Holds no code: its tests drive `chaos-proxy` with the `toxiproxy_rust` crate.

@@ -1,0 +1,1 @@
+//! Command line: a file per subcommand; parse, run, exit code.

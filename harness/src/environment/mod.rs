@@ -1,0 +1,1 @@
+//! Environments: Postgres, Redis, NATS and the server, with a proxy on each link; torn down on drop.

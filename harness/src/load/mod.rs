@@ -1,0 +1,1 @@
+//! Open-loop load through goose: the schedule decides when, latency counts from the intended start.

@@ -1,0 +1,3 @@
+//! The `harness` command: parse, run, exit code.
+
+fn main() {}
