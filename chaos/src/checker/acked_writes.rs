@@ -30,7 +30,8 @@ pub fn check<O: Borrow<Operation>>(
     for (key, values) in found {
         if !groups.contains_key(key.as_str()) && !values.is_empty() {
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            let text = format!("found {} under `{key}`,\nbut no operation ever wrote that key", some(&values));
+            let text =
+                format!("found {} under `{key}`,\nbut no operation ever wrote that key", some(&values));
             anomalies.push(anomaly("phantom", key, Vec::new(), None, text));
         }
     }
@@ -68,7 +69,10 @@ fn judge(key: &str, value: &str, writers: &[&Operation], count: usize) -> Option
     }
     if count == 0 {
         let acked = group.acked()?;
-        let text = format!("`{value}` under `{key}` was acknowledged to op {},\nbut is not found: {told}", acked.op.0);
+        let text = format!(
+            "`{value}` under `{key}` was acknowledged to op {},\nbut is not found: {told}",
+            acked.op.0
+        );
         return Some(anomaly("lost", key, group.ids(), acked.completed_ns, text));
     }
     if group.all_refused() {
