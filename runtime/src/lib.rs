@@ -17,5 +17,6 @@
 
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod ids;
 pub mod observability;
