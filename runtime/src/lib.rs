@@ -1,2 +1,22 @@
-//! placeholder
+//! GraphQL over PostgreSQL, with what a service needs when its dependencies fail.
+//!
+//! A module uses only modules on lower lines of this block; `harness/tests/tidy.rs` checks it.
+//!
+//! ```text
+//! server
+//! api
+//! app_state
+//! orders
+//! queue outbox
+//! storage
+//! security
+//! resilience
+//! observability
+//! error ids clock config
+//! ```
+
+pub mod clock;
+pub mod config;
 pub mod error;
+pub mod ids;
+pub mod observability;
