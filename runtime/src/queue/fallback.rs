@@ -93,11 +93,9 @@ async fn hand_over(queue: &RedisQueue, record: &Record) -> Result<(), Error> {
     match serde_json::from_slice::<Job>(&record.payload) {
         Ok(job) => queue.enqueue(&job).await.map_err(Error::Redis),
         Err(error) => {
-            // Its checksum is right, so it was written by a version that this one does not understand. It must not
-            // hold up those behind it; the log keeps it whole.
-            let record = String::from_utf8_lossy(&record.payload);
-            tracing::error!(%error, %record, "dropped a spooled job that cannot be read");
-            Ok(())
+            // Its checksum is right, so another version wrote it. It must not hold up those behind it.
+            tracing::error!(%error, "a spooled job cannot be read and is a dead letter now");
+            queue.bury(&record.payload).await.map_err(Error::Redis)
         }
     }
 }

@@ -119,6 +119,13 @@ impl RedisQueue {
         self.redis.invoke::<i64>(&call).await.map(drop).map_err(Error::Redis)
     }
 
+    /// Keeps a record that no version of ours can read among the dead letters.
+    pub async fn bury(&self, record: &[u8]) -> Result<(), store::Error> {
+        let mut command = redis::cmd("RPUSH");
+        command.arg(DEAD).arg(record);
+        self.redis.query::<i64>(&command).await.map(drop)
+    }
+
     /// How much the queue holds now.
     pub async fn depth(&self) -> Result<Depth, Error> {
         let mut payloads = redis::cmd("HLEN");

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use tokio::time::Instant;
 
+use super::metrics::Up;
 use super::nats::Nats;
 use super::postgres::Postgres;
 use super::redis::Redis;
@@ -11,7 +12,12 @@ use crate::error::chain;
 use crate::observability::health::{CheckResult, Criticality, HealthCheck};
 
 /// `SELECT 1` through the pool. Nothing works without the database.
-pub struct DatabaseCheck(pub Postgres);
+pub struct DatabaseCheck {
+    /// The handle that is asked.
+    pub postgres: Postgres,
+    /// `dependency_up` of it.
+    pub up: Up,
+}
 
 /// `PING`, over the connections that the queue uses.
 pub struct RedisCheck {
@@ -19,10 +25,17 @@ pub struct RedisCheck {
     pub redis: Redis,
     /// Whether the spool stands in for Redis: then Redis away degrades only.
     pub fallback_enabled: bool,
+    /// `dependency_up` of it.
+    pub up: Up,
 }
 
 /// A JetStream account request. Events wait in the outbox while NATS is away.
-pub struct NatsCheck(pub Nats);
+pub struct NatsCheck {
+    /// The handle that is asked.
+    pub nats: Nats,
+    /// `dependency_up` of it.
+    pub up: Up,
+}
 
 #[async_trait::async_trait]
 impl HealthCheck for DatabaseCheck {
@@ -31,8 +44,7 @@ impl HealthCheck for DatabaseCheck {
     }
 
     async fn check(&self) -> CheckResult {
-        let started = Instant::now();
-        result(started, self.0.ping().await)
+        ask(&self.up, self.postgres.ping()).await
     }
 }
 
@@ -43,8 +55,7 @@ impl HealthCheck for RedisCheck {
     }
 
     async fn check(&self) -> CheckResult {
-        let started = Instant::now();
-        result(started, self.redis.ping().await)
+        ask(&self.up, self.redis.ping()).await
     }
 
     fn criticality(&self) -> Criticality {
@@ -59,8 +70,7 @@ impl HealthCheck for NatsCheck {
     }
 
     async fn check(&self) -> CheckResult {
-        let started = Instant::now();
-        result(started, self.0.ping().await)
+        ask(&self.up, self.nats.ping()).await
     }
 
     fn criticality(&self) -> Criticality {
@@ -68,9 +78,15 @@ impl HealthCheck for NatsCheck {
     }
 }
 
-fn result<E: Error + 'static>(started: Instant, asked: Result<(), E>) -> CheckResult {
-    match asked {
-        Ok(()) => CheckResult::healthy(started.elapsed()),
+async fn ask<E: Error + 'static>(up: &Up, ping: impl Future<Output = Result<(), E>>) -> CheckResult {
+    let started = Instant::now();
+    // The checker may stop waiting: then it is down.
+    let mut answer = up.down_unless_told();
+    match ping.await {
+        Ok(()) => {
+            answer.is_up();
+            CheckResult::healthy(started.elapsed())
+        }
         Err(error) => CheckResult::unhealthy(chain(&error), started.elapsed()),
     }
 }
