@@ -15,8 +15,12 @@
 //! error ids clock config
 //! ```
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ids;
 pub mod observability;
+pub mod resilience;
+pub mod security;
+pub mod server;

@@ -23,8 +23,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::error::Error;
 use self::check::Checks;
+pub use self::error::Error;
 use self::error::Problem;
 use self::source::{Document, Environment};
 use self::url::ConnectionUrl;
@@ -135,8 +135,12 @@ impl Urls {
     fn read(tables: &Tables, environment: &Environment, problems: &mut Vec<Problem>) -> Option<Self> {
         let database = [tables.database.url_env.as_str(), "FRAISEQL_DATABASE_URL", "XZEPR__DATABASE__URL"];
         let database = url::read(&database, &["postgres", "postgresql"], environment, problems);
-        let redis =
-            url::read(&[&tables.cache.redis.url_env], &["redis", "rediss", "redis+unix"], environment, problems);
+        let redis = url::read(
+            &[&tables.cache.redis.url_env],
+            &["redis", "rediss", "redis+unix"],
+            environment,
+            problems,
+        );
         let nats = url::read(&[&tables.nats.url_env], &["nats", "tls"], environment, problems);
         Some(Self { database: database?, redis: redis?, nats: nats? })
     }

@@ -23,6 +23,8 @@ pub struct Server {
     /// A larger request body is answered with 413.
     #[serde(with = "units::size")]
     pub max_body: ByteSize,
+    /// Open connections; further ones wait in the system's backlog.
+    pub max_connections: u32,
 }
 
 impl Default for Server {
@@ -32,6 +34,7 @@ impl Default for Server {
             shutdown_grace: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             max_body: ByteSize::mib(1),
+            max_connections: 10_000,
         }
     }
 }
@@ -41,5 +44,6 @@ impl Server {
         checks.duration("shutdown_grace", self.shutdown_grace, "0s", "10m");
         checks.duration("request_timeout", self.request_timeout, "10ms", "10m");
         checks.size("max_body", self.max_body, "1KiB", "64MiB");
+        checks.count("max_connections", u64::from(self.max_connections), 1..=1_000_000);
     }
 }

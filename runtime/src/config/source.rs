@@ -76,7 +76,12 @@ impl<'a> Document<'a> {
         }
     }
 
-    fn unknown_key(&self, key: &Spanned<std::borrow::Cow<'_, str>>, path: &str, known: &toml::Table) -> Problem {
+    fn unknown_key(
+        &self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        path: &str,
+        known: &toml::Table,
+    ) -> Problem {
         let name = key.get_ref().as_ref();
         let what = match path {
             "" => format!("unknown table `{name}`"),

@@ -134,9 +134,12 @@ impl HealthChecker {
     /// Runs all checks at the same time, so it takes as long as the slowest or its limit.
     pub async fn run(&self) -> HealthStatus {
         let results = join_all(self.checks.iter().map(|check| self.run_one(check.as_ref()))).await;
-        let status = overall(self.checks.iter().zip(&results).map(|(check, result)| {
-            (result.status.as_str(), check.criticality())
-        }));
+        let status = overall(
+            self.checks
+                .iter()
+                .zip(&results)
+                .map(|(check, result)| (result.status.as_str(), check.criticality())),
+        );
         let names = self.checks.iter().map(|check| check.name().to_owned());
         HealthStatus {
             status: status.to_owned(),
@@ -262,7 +265,14 @@ fn log_changes(before: &HealthStatus, now: &HealthStatus) {
         if is == HEALTHY {
             tracing::info!(check = name, was, is, latency_ms = check.latency_ms, "health check changed");
         } else {
-            tracing::warn!(check = name, was, is, latency_ms = check.latency_ms, message, "health check changed");
+            tracing::warn!(
+                check = name,
+                was,
+                is,
+                latency_ms = check.latency_ms,
+                message,
+                "health check changed"
+            );
         }
     }
     if before.status != now.status {
