@@ -9,6 +9,7 @@ pub mod error;
 pub mod metrics;
 mod store;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -119,17 +120,17 @@ impl Relay {
     /// Sends events side by side. After the first failure those not begun stay unsent: a silent server would cost
     /// a timeout for each.
     async fn send(&self, events: Vec<Event>) -> (Vec<EventId>, Vec<EventId>, Option<nats::Error>) {
-        let failed = std::sync::atomic::AtomicBool::new(false);
+        let failed = &AtomicBool::new(false);
         let results: Vec<_> = stream::iter(events)
-            .map(|event| async {
+            .map(|event| async move {
                 let id = event.id;
-                if failed.load(std::sync::atomic::Ordering::Relaxed) {
+                if failed.load(Ordering::Relaxed) {
                     return (id, Err(None));
                 }
                 let payload = Bytes::from(event.payload);
                 let sent = self.nats.publish(event.subject, &id.to_string(), payload).await;
                 if sent.is_err() {
-                    failed.store(true, std::sync::atomic::Ordering::Relaxed);
+                    failed.store(true, Ordering::Relaxed);
                 }
                 (id, sent.map_err(Some))
             })

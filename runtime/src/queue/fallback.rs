@@ -73,15 +73,15 @@ impl Fallback {
         }
         let records = self.spool.read(BATCH).await.map_err(Error::Spool)?;
         let Some(last) = records.last() else { return Ok(0) };
-        let end = last.end;
-        stream::iter(&records)
-            .map(|record| hand_over(queue, record))
+        let (end, jobs) = (last.end, records.len());
+        stream::iter(records)
+            .map(|record| async move { hand_over(queue, &record).await })
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()
             .await?;
         self.spool.commit(end).await.map_err(Error::Spool)?;
         self.measure();
-        Ok(records.len())
+        Ok(jobs)
     }
 
     fn measure(&self) {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream::context::{Publish, PublishErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
@@ -142,7 +143,7 @@ impl Nats {
 
     async fn publish_once(&self, subject: String, message_id: &str, payload: Bytes) -> Result<(), Error> {
         self.must_be_connected()?;
-        let message = Publish::build().payload(payload).message_id(message_id);
+        let message = PublishMessage::build().payload(payload).message_id(message_id);
         let timed_out = |error: async_nats::jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::TimedOut => Error::Timeout,
             _ => failed("publish", error),
