@@ -7,6 +7,7 @@
 //! api
 //! app_state
 //! orders
+//! catalog
 //! queue outbox
 //! storage
 //! security
@@ -16,11 +17,17 @@
 //! ```
 
 pub mod api;
+pub mod app_state;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ids;
 pub mod observability;
+pub mod orders;
+pub mod outbox;
+pub mod queue;
 pub mod resilience;
 pub mod security;
 pub mod server;
+pub mod storage;

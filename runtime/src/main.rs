@@ -10,11 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
+use fraiseql_runtime::api::graphql;
+use fraiseql_runtime::app_state::AppState;
 use fraiseql_runtime::config::source::Environment;
 use fraiseql_runtime::config::{Config, Error as ConfigError};
+use fraiseql_runtime::observability::health::HealthChecker;
 use fraiseql_runtime::observability::logging::init_logging;
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::server;
+use fraiseql_runtime::server::workers::Workers;
+use fraiseql_runtime::storage;
 
 const EXIT_CODES: &str = "Exit codes: 0 ended as asked, 1 failed, 2 wrong configuration or arguments.";
 
@@ -97,12 +102,24 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn application(_config: &Config, _metrics: &Metrics) -> anyhow::Result<server::Application> {
-    bail!("the product's services are not joined yet")
+async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<server::Application> {
+    let state = AppState::build(config, metrics).await?;
+    let mut health = HealthChecker::new(env!("CARGO_PKG_VERSION"));
+    state.add_health_checks(&mut health);
+    let mut workers = Workers::default();
+    for (name, start) in state.workers() {
+        workers.add(name, start);
+    }
+    Ok(server::Application { routes: graphql::router(&state), health, workers })
 }
 
-fn migrate(_config: &Config) -> anyhow::Result<ExitCode> {
-    bail!("the product's services are not joined yet")
+fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
+    init_logging(&config.logging).context("start the log")?;
+    block_on(async {
+        storage::migrate(config.urls.database.expose(), config.database.connect_timeout).await?;
+        tracing::info!(database = %config.urls.database, "the schema is up to date");
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

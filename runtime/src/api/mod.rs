@@ -4,6 +4,7 @@
 //! hold no SQL and no policy. No route asks a dependency how it is: health is a cached report.
 
 pub mod error;
+pub mod graphql;
 pub mod middleware;
 pub mod rest;
 
@@ -72,7 +73,7 @@ impl FromRef<Arc<Frame>> for Metrics {
 /// The whole HTTP surface: `routes` of the product, with their state, and the frame's own.
 pub fn router(frame: Frame, routes: Router) -> Router {
     let frame = Arc::new(frame);
-    for (method, path) in rest::ROUTES {
+    for (method, path) in rest::ROUTES.into_iter().chain([graphql::ROUTE]) {
         frame.http.expect_route(method, path);
     }
     // The last layer added is the outermost: a request passes them from the bottom up.

@@ -70,9 +70,7 @@ impl Postgres {
     /// Like [`write`](Self::write) for a statement without rows; answers how many rows it changed.
     pub async fn execute(&self, statement: Query<'_, Db, PgArguments>) -> Result<u64, Error> {
         let mut lease = self.pool.acquire().await?;
-        let result = match lease.connection() {
-            connection => tokio::time::timeout(self.query_timeout, statement.execute(connection)).await,
-        };
+        let result = tokio::time::timeout(self.query_timeout, statement.execute(lease.connection())).await;
         settle(lease, result).map(|done| done.rows_affected())
     }
 

@@ -75,20 +75,23 @@ fn kind_of_code(code: Option<&str>) -> ErrorKind {
 }
 
 /// Turns a constraint violation into the domain's error, at the statement that knows what it means.
-pub trait DatabaseExt<T, E> {
+pub trait DatabaseExt<T> {
     /// If the named constraint (or, for `NOT NULL`, the column written as `table.column`) was violated, the error
-    /// becomes `error`.
-    fn on_constraint(self, name: &str, error: impl FnOnce() -> E) -> Result<T, E>;
+    /// becomes what the pair says; the first constraint of `meanings` that fits decides.
+    fn on_constraint<E: From<Error>>(self, meanings: &[(&str, fn() -> E)]) -> Result<T, E>;
 }
 
-impl<T, E: From<Error>> DatabaseExt<T, E> for Result<T, Error> {
-    fn on_constraint(self, name: &str, error: impl FnOnce() -> E) -> Result<T, E> {
-        self.map_err(|failed| if violates(&failed, name) { error() } else { failed.into() })
+impl<T> DatabaseExt<T> for Result<T, Error> {
+    fn on_constraint<E: From<Error>>(self, meanings: &[(&str, fn() -> E)]) -> Result<T, E> {
+        self.map_err(|error| match meanings.iter().find(|(name, _)| violates(&error, name)) {
+            Some((_, meaning)) => meaning(),
+            None => error.into(),
+        })
     }
 }
 
 /// Whether `error` is the violation of the constraint `name`.
-pub(crate) fn violates(error: &Error, name: &str) -> bool {
+fn violates(error: &Error, name: &str) -> bool {
     let Error::Statement(sqlx::Error::Database(error)) = error else { return false };
     if error.constraint() == Some(name) {
         return true;

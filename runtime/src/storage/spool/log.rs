@@ -233,7 +233,7 @@ fn recover(folder: &Path) -> Result<(VecDeque<Segment>, u64), Error> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder).map_err(disk("list"))? {
         let name = entry.map_err(disk("list"))?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".spool")).and_then(|name| name.parse().ok());
+        let number: Option<u64> = name.to_str().and_then(|name| name.strip_suffix(".spool")).and_then(|name| name.parse().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
