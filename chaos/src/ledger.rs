@@ -30,7 +30,11 @@ pub enum Holding {
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// First line: which run, and the harness process that owns it.
-    Run { id: String, pid: i32, start_ticks: u64 },
+    Run {
+        id: String,
+        pid: i32,
+        start_ticks: u64,
+    },
     Open(Holding),
     Close(Holding),
 }

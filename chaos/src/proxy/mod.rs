@@ -1,1 +1,246 @@
 //! TCP proxies that forward until told otherwise.
+//!
+//! Each connection is a task of its own: a slow or silent upstream delays nobody else. A half close is forwarded for
+//! its direction, a reset as a reset, `TCP_NODELAY` is on at both sides, and what a connection may hold in memory is
+//! bounded. Faults and toxics act on live connections at once, idle ones too, and all of them go through the one
+//! pipeline of [`crate::toxic::pipeline`]. A proxy runs until [`Proxy::stop`]; dropping its handles does not end it.
+
+mod connection;
+mod error;
+mod guard;
+mod link;
+mod listener;
+mod registry;
+mod state;
+mod toxics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+pub use error::Error;
+pub use guard::Guard;
+pub use registry::Registry;
+
+use crate::fault::{Existing, NetworkFault};
+use crate::toxic::effect::Kind;
+use crate::toxic::pipeline::Finish;
+use state::Shared;
+
+/// Time that a dial to the upstream may take before the client is told that there is none.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a proxy is started with.
+#[derive(Debug, Clone)]
+pub struct ProxyConfig {
+    pub name: String,
+    /// `host:port`; port 0 takes a free one. An empty string means `127.0.0.1:0`.
+    pub listen: String,
+    /// `host:port`, looked up for each connection.
+    pub upstream: String,
+    /// Together with the name, the seed of all that is drawn here.
+    pub seed: u64,
+}
+
+/// What a proxy has done since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    pub accepted: u64,
+    /// Connections that are open now.
+    pub active: u64,
+    /// Dials to the upstream that failed or took too long.
+    pub refused_dials: u64,
+    /// Connections that a fault or a toxic ended with RST.
+    pub reset: u64,
+    /// Bytes written to the server.
+    pub bytes_upstream: u64,
+    /// Bytes written to the client.
+    pub bytes_downstream: u64,
+}
+
+/// Handle of a running proxy; clones share it.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// Listens and forwards. Fails when the address is malformed or taken.
+    pub async fn start(config: ProxyConfig) -> Result<Proxy, Error> {
+        let proxy = Proxy::disabled(config);
+        proxy.enable().await?;
+        Ok(proxy)
+    }
+
+    /// A proxy that does not listen until it is enabled; its address is not looked at before.
+    pub(crate) fn disabled(config: ProxyConfig) -> Proxy {
+        let shared = Shared::new(config);
+        tokio::spawn(listener::run(shared.clone()));
+        Proxy { shared }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Where clients connect; stays the same while connections are refused. Unspecified and port 0 before the first
+    /// listen of a proxy that was made disabled.
+    pub fn listen_address(&self) -> SocketAddr {
+        self.shared.plan.borrow().address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// The address as Toxiproxy shows it: resolved while the proxy is enabled, else as it was given.
+    pub(crate) fn listen(&self) -> String {
+        self.shared.settings.lock().listen.clone()
+    }
+
+    pub fn upstream(&self) -> String {
+        self.shared.settings.lock().upstream.clone()
+    }
+
+    /// Dials `upstream` (`host:port`) for connections that are made from now on.
+    pub fn set_upstream(&self, upstream: String) {
+        self.shared.settings.lock().upstream = upstream;
+    }
+
+    pub fn enabled(&self) -> bool {
+        self.shared.plan.borrow().enabled
+    }
+
+    /// Makes a fault act, on live connections too, until its guard is healed or dropped. Returns when it does: the
+    /// listener is closed, the connections that are to be reset have ended.
+    pub async fn inject(&self, fault: NetworkFault) -> Result<Guard, Error> {
+        if self.shared.stopped.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        let (kind, direction) = guard::effect_of(&fault);
+        let effect = self.shared.add_effect(kind, direction);
+        let mut guard = Guard::new(self.shared.clone(), effect.clone());
+        let resets = match fault {
+            NetworkFault::Refuse { existing } => {
+                self.shared.wait_for_gate().await;
+                guard.probe().await;
+                existing == Existing::Reset
+            }
+            NetworkFault::Reset {} => true,
+            _ => false,
+        };
+        if resets {
+            self.shared.end_all(Finish::Reset, Some(effect.touched.clone())).await;
+        }
+        Ok(guard)
+    }
+
+    pub fn counters(&self) -> Counters {
+        let totals = &self.shared.totals;
+        Counters {
+            accepted: totals.accepted.load(Ordering::Relaxed),
+            active: self.shared.live.lock().len() as u64,
+            refused_dials: totals.refused_dials.load(Ordering::Relaxed),
+            reset: totals.reset.load(Ordering::Relaxed),
+            bytes_upstream: totals.bytes_upstream.load(Ordering::Relaxed),
+            bytes_downstream: totals.bytes_downstream.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Faults and toxics that act now.
+    pub fn active_faults(&self) -> usize {
+        self.shared.plan.borrow().effects.len()
+    }
+
+    /// Closes the listener and every connection, for good. Guards that are still held heal nothing any more.
+    pub async fn stop(&self) {
+        let _change = self.shared.change.lock().await;
+        self.shared.stopped.cancel();
+        self.shared.plan.send_modify(|plan| plan.enabled = false);
+        self.shared.wait_for_gate().await;
+        self.shared.end_all(Finish::Close, None).await;
+    }
+
+    pub(crate) async fn enable(&self) -> Result<(), Error> {
+        let _change = self.shared.change.lock().await;
+        self.open().await
+    }
+
+    /// Closes the listener and every connection with FIN; toxics stay.
+    pub(crate) async fn disable(&self) {
+        let _change = self.shared.change.lock().await;
+        self.close().await;
+    }
+
+    /// Changes what is given. A changed address ends all connections; toxics stay.
+    pub(crate) async fn update(
+        &self,
+        listen: Option<String>,
+        upstream: Option<String>,
+        enabled: Option<bool>,
+    ) -> Result<(), Error> {
+        let _change = self.shared.change.lock().await;
+        let resolved = match &listen {
+            Some(listen) => Some(listener::resolve(listen).await?),
+            None => None,
+        };
+        let moved = resolved.is_some_and(|to| !self.listens_on(to));
+        let redirected = upstream.as_ref().is_some_and(|to| *to != self.upstream());
+        if moved || redirected {
+            let wanted = enabled.unwrap_or_else(|| self.enabled());
+            self.close().await;
+            if let Some(listen) = listen.filter(|_| moved) {
+                self.shared.settings.lock().listen = listen;
+                self.shared.plan.send_modify(|plan| plan.address = None);
+            }
+            if let Some(upstream) = upstream {
+                self.set_upstream(upstream);
+            }
+            return if wanted { self.open().await } else { Ok(()) };
+        }
+        match enabled {
+            Some(true) => self.open().await,
+            Some(false) => {
+                self.close().await;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// True when the proxy has this very address; port 0 is never the same.
+    pub(crate) fn listens_on(&self, address: SocketAddr) -> bool {
+        self.shared.plan.borrow().address == Some(address)
+    }
+
+    async fn open(&self) -> Result<(), Error> {
+        let shared = &self.shared;
+        if shared.stopped.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        if shared.plan.borrow().enabled {
+            return Ok(());
+        }
+        let listen = shared.settings.lock().listen.clone();
+        let refused = shared.plan.borrow().effects.iter().any(|effect| effect.kind == Kind::Refuse);
+        let address = if refused {
+            // Nothing may listen now; the listener comes back when the fault heals.
+            listener::resolve(&listen).await?
+        } else {
+            let socket = listener::bind_text(&listen).await?;
+            let address = socket.local_addr().map_err(|source| Error::Listen { address: listen, source })?;
+            *shared.handover.lock() = Some(socket);
+            address
+        };
+        shared.settings.lock().listen = address.to_string();
+        shared.plan.send_modify(|plan| {
+            plan.address = Some(address);
+            plan.enabled = true;
+        });
+        shared.wait_for_gate().await;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.shared.plan.send_modify(|plan| plan.enabled = false);
+        self.shared.wait_for_gate().await;
+        self.shared.end_all(Finish::Close, None).await;
+    }
+}

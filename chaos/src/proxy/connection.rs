@@ -1,0 +1,187 @@
+//! One connection: the client's socket, the upstream's, and the two links between them.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::DIAL_TIMEOUT;
+use super::link::{Link, Outcome, Silenced};
+use super::state::{Kill, Shared};
+use crate::fault::Direction;
+use crate::seed;
+use crate::toxic::effect::{Effect, Kind, Marks};
+use crate::toxic::pipeline::{Finish, Pipeline};
+
+/// Takes the connection off the list of live ones however its task ends.
+struct Listed {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.shared.live.lock().remove(&self.number);
+    }
+}
+
+/// Starts the task of an accepted connection, or resets it where a fault says so.
+pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, number: u64) {
+    let (kill, killed) = watch::channel(None);
+    shared.live.lock().insert(number, kill);
+    let listed = Listed { shared: shared.clone(), number };
+    // Looked at after listing: a fault that begins now finds the connection in one of the two ways.
+    let resets = shared.plan.borrow().effects.iter().find(|effect| effect.kind == Kind::Reset).cloned();
+    if let Some(effect) = resets {
+        let kill = Kill { finish: Finish::Reset, touched: Some(effect.touched.clone()) };
+        end(&shared, &kill, &[&client]);
+        return;
+    }
+    tokio::spawn(async move {
+        // Declared before the sockets, so that the order to end counts as obeyed only after they are closed.
+        let killed = killed;
+        serve(&shared, client, number, killed.clone()).await;
+        drop(listed);
+        drop(killed);
+    });
+}
+
+/// Sets the sockets up for their end, which comes when they are dropped.
+fn end(shared: &Shared, kill: &Kill, sockets: &[&TcpStream]) {
+    if kill.finish == Finish::Close {
+        return;
+    }
+    for socket in sockets {
+        linger_zero(socket);
+    }
+    shared.totals.reset.fetch_add(1, Ordering::Relaxed);
+    if let Some(touched) = &kill.touched {
+        touched.add_reset();
+        touched.add_connection();
+    }
+}
+
+/// From now on closing sends RST. Fails only on a socket that has ended already.
+fn linger_zero(socket: &TcpStream) {
+    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "a socket could not be set to reset");
+    }
+}
+
+async fn ordered(killed: &mut watch::Receiver<Option<Kill>>) -> Kill {
+    let order = killed.wait_for(Option::is_some).await.ok().and_then(|kill| kill.clone());
+    match order {
+        Some(kill) => kill,
+        // The list was emptied: nobody can give orders any more.
+        None => std::future::pending().await,
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    client: TcpStream,
+    number: u64,
+    mut killed: watch::Receiver<Option<Kill>>,
+) {
+    no_delay(&client);
+    let dialled = tokio::select! {
+        dialled = dial(shared) => dialled,
+        kill = ordered(&mut killed) => return end(shared, &kill, &[&client]),
+    };
+    let Some(server) = dialled else {
+        tokio::select! {
+            () = stay_silent(shared, &client) => {}
+            kill = ordered(&mut killed) => end(shared, &kill, &[&client]),
+        }
+        return;
+    };
+    no_delay(&server);
+    let ended = {
+        let silenced = Silenced::default();
+        let marks = Arc::new(Marks::default());
+        let link = |way| Link::new(shared, way, pipeline(shared, number, way, &marks), &silenced);
+        let forward = both(
+            link(Direction::Upstream).run(&client, &server),
+            link(Direction::Downstream).run(&server, &client),
+        );
+        tokio::select! {
+            biased;
+            kill = ordered(&mut killed) => Err(kill),
+            ended = forward => Ok(ended),
+        }
+    };
+    match ended {
+        Err(kill) => end(shared, &kill, &[&client, &server]),
+        Ok(Outcome::End(Finish::Reset)) => {
+            end(shared, &Kill { finish: Finish::Reset, touched: None }, &[&client, &server]);
+        }
+        // Not our doing: passed on as it came, and not counted.
+        Ok(Outcome::Broken) => [&client, &server].into_iter().for_each(linger_zero),
+        Ok(_) => {}
+    }
+}
+
+/// Runs both ways until both have ended or one ends the connection.
+async fn both(up: impl Future<Output = Outcome>, down: impl Future<Output = Outcome>) -> Outcome {
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    let (mut up_done, mut down_done) = (false, false);
+    while !(up_done && down_done) {
+        let outcome = tokio::select! {
+            outcome = &mut up, if !up_done => { up_done = true; outcome }
+            outcome = &mut down, if !down_done => { down_done = true; outcome }
+        };
+        if outcome != Outcome::Finished {
+            return outcome;
+        }
+    }
+    Outcome::Finished
+}
+
+fn pipeline(shared: &Shared, number: u64, way: Direction, marks: &Arc<Marks>) -> Pipeline {
+    let name = if way == Direction::Upstream { "upstream" } else { "downstream" };
+    let rng = seed::stream(shared.seed, &["proxy", &shared.name, &number.to_string(), name]);
+    Pipeline::new(way, rng, marks.clone())
+}
+
+async fn dial(shared: &Shared) -> Option<TcpStream> {
+    let upstream = shared.settings.lock().upstream.clone();
+    let reason = match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&upstream)).await {
+        Ok(Ok(server)) => return Some(server),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", DIAL_TIMEOUT.as_secs()),
+    };
+    shared.totals.refused_dials.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(proxy = shared.name, upstream, reason, "failed to dial the upstream");
+    None
+}
+
+/// A client whose upstream cannot be dialled is closed; behind a blackhole it is not told, and what it sends vanishes.
+async fn stay_silent(shared: &Shared, client: &TcpStream) {
+    let silences =
+        |effect: &&Arc<Effect>| effect.kind == Kind::Silence && effect.covers(Direction::Downstream);
+    let Some(effect) = shared.plan.borrow().effects.iter().find(silences).cloned() else { return };
+    effect.touched.add_connection();
+    let mut scratch = [0; 4096];
+    loop {
+        if client.readable().await.is_err() {
+            return;
+        }
+        match client.try_read(&mut scratch) {
+            Ok(0) => return,
+            Ok(count) => effect.touched.add_swallowed(count),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn no_delay(socket: &TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "a socket could not be set to TCP_NODELAY");
+    }
+}

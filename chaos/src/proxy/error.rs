@@ -1,0 +1,39 @@
+//! What can go wrong with a proxy.
+
+use std::io;
+
+/// Messages are those of Toxiproxy, since its clients compare them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("listen tcp {address}: {}", reason(source))]
+    Listen {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("listen tcp: address {0}: missing port in address")]
+    Address(String),
+    #[error("missing required field: {0}")]
+    Missing(&'static str),
+    #[error("proxy already exists")]
+    ProxyExists,
+    #[error("proxy not found")]
+    ProxyNotFound,
+    #[error("toxic already exists")]
+    ToxicExists,
+    #[error("toxic not found")]
+    ToxicNotFound,
+    #[error(transparent)]
+    Toxic(#[from] crate::toxic::WireError),
+    #[error("proxy has been stopped")]
+    Stopped,
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "bind: address already in use".into(),
+        io::ErrorKind::PermissionDenied => "bind: permission denied".into(),
+        io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".into(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Proxies by name, shared between the harness and the HTTP API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Error, Proxy, ProxyConfig, listener};
+
+/// Handle of a set of proxies; clones share it.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    seed: u64,
+    proxies: Mutex<BTreeMap<String, Proxy>>,
+    /// Held by whoever creates, replaces or removes, so that a name is never taken twice.
+    change: tokio::sync::Mutex<()>,
+}
+
+impl Registry {
+    /// `seed` is the seed of the proxies that the HTTP API makes.
+    pub fn new(seed: u64) -> Registry {
+        Registry {
+            inner: Arc::new(Inner { seed, proxies: Mutex::default(), change: tokio::sync::Mutex::default() }),
+        }
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.inner.seed
+    }
+
+    /// Starts a proxy under its name. Fails when the name or the address is taken.
+    pub async fn create(&self, config: ProxyConfig) -> Result<Proxy, Error> {
+        self.create_with(config, true).await
+    }
+
+    pub(crate) async fn create_with(&self, config: ProxyConfig, enabled: bool) -> Result<Proxy, Error> {
+        let _change = self.inner.change.lock().await;
+        if self.get(&config.name).is_some() {
+            return Err(Error::ProxyExists);
+        }
+        self.start(config, enabled).await
+    }
+
+    async fn start(&self, config: ProxyConfig, enabled: bool) -> Result<Proxy, Error> {
+        let proxy = Proxy::disabled(config);
+        if enabled && let Err(error) = proxy.enable().await {
+            proxy.stop().await;
+            return Err(error);
+        }
+        self.inner.proxies.lock().insert(proxy.name().to_owned(), proxy.clone());
+        Ok(proxy)
+    }
+
+    /// The proxy of that name as it is when its addresses are the given ones, else a new one in its place.
+    pub(crate) async fn create_or_replace(&self, config: ProxyConfig, enabled: bool) -> Result<Proxy, Error> {
+        let _change = self.inner.change.lock().await;
+        let Some(known) = self.get(&config.name) else { return self.start(config, enabled).await };
+        let same = known.upstream() == config.upstream
+            && (known.listen() == config.listen
+                || listener::resolve(&config.listen).await.is_ok_and(|address| known.listens_on(address)));
+        if same {
+            return Ok(known);
+        }
+        known.disable().await;
+        let proxy = self.start(config, enabled).await?;
+        known.stop().await;
+        Ok(proxy)
+    }
+
+    pub fn get(&self, name: &str) -> Option<Proxy> {
+        self.inner.proxies.lock().get(name).cloned()
+    }
+
+    /// All proxies, by name.
+    pub fn list(&self) -> Vec<Proxy> {
+        self.inner.proxies.lock().values().cloned().collect()
+    }
+
+    /// Stops a proxy and forgets it.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let _change = self.inner.change.lock().await;
+        let proxy = self.inner.proxies.lock().remove(name).ok_or(Error::ProxyNotFound)?;
+        proxy.stop().await;
+        Ok(())
+    }
+
+    /// Stops all proxies and forgets them.
+    pub async fn clear(&self) {
+        let _change = self.inner.change.lock().await;
+        let proxies = std::mem::take(&mut *self.inner.proxies.lock());
+        for proxy in proxies.into_values() {
+            proxy.stop().await;
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What the listener, the connections and the handles of one proxy share.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::ProxyConfig;
+use super::toxics::Entry;
+use crate::fault::Direction;
+use crate::toxic::effect::{Effect, Kind, Touched};
+use crate::toxic::pipeline::Finish;
+
+/// What is to be: every listener and link follows it.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub enabled: bool,
+    pub address: Option<SocketAddr>,
+    pub effects: Arc<Vec<Arc<Effect>>>,
+}
+
+impl Plan {
+    /// True when the proxy is to listen.
+    pub fn open(&self) -> bool {
+        self.enabled && !self.effects.iter().any(|effect| effect.kind == Kind::Refuse)
+    }
+}
+
+/// An order to a connection to end.
+#[derive(Debug, Clone)]
+pub(super) struct Kill {
+    pub finish: Finish,
+    pub touched: Option<Arc<Touched>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub listen: String,
+    pub upstream: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub accepted: AtomicU64,
+    pub refused_dials: AtomicU64,
+    pub reset: AtomicU64,
+    pub bytes_upstream: AtomicU64,
+    pub bytes_downstream: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub name: String,
+    pub seed: u64,
+    pub settings: Mutex<Settings>,
+    pub plan: watch::Sender<Plan>,
+    /// True while the listener is open: what is, where `plan` is what is to be.
+    pub gate: watch::Sender<bool>,
+    /// A bound listener for the listener task, from a caller that wanted to see binding fail.
+    pub handover: Mutex<Option<TcpListener>>,
+    pub totals: Totals,
+    pub live: Mutex<HashMap<u64, watch::Sender<Option<Kill>>>>,
+    pub toxics: Mutex<Vec<Entry>>,
+    pub stopped: CancellationToken,
+    /// Held by whoever enables, disables, moves or stops the proxy.
+    pub change: tokio::sync::Mutex<()>,
+    next_effect: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(config: ProxyConfig) -> Arc<Shared> {
+        Arc::new(Shared {
+            name: config.name,
+            seed: config.seed,
+            settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream }),
+            plan: watch::Sender::new(Plan { enabled: false, address: None, effects: Arc::default() }),
+            gate: watch::Sender::new(false),
+            handover: Mutex::new(None),
+            totals: Totals::default(),
+            live: Mutex::default(),
+            toxics: Mutex::default(),
+            stopped: CancellationToken::new(),
+            change: tokio::sync::Mutex::default(),
+            next_effect: AtomicU64::new(1),
+        })
+    }
+
+    pub fn add_effect(&self, kind: Kind, direction: Direction) -> Arc<Effect> {
+        let id = self.next_effect.fetch_add(1, Ordering::Relaxed);
+        let effect = Arc::new(Effect {
+            id,
+            generation: 0,
+            kind,
+            direction,
+            toxicity: f32::INFINITY,
+            touched: Arc::default(),
+        });
+        self.put_effect(effect.clone());
+        effect
+    }
+
+    /// Adds the effect, or replaces the one with its id.
+    pub fn put_effect(&self, effect: Arc<Effect>) {
+        self.plan.send_modify(|plan| {
+            let effects = Arc::make_mut(&mut plan.effects);
+            match effects.iter_mut().find(|known| known.id == effect.id) {
+                Some(known) => *known = effect,
+                None => effects.push(effect),
+            }
+        });
+    }
+
+    pub fn new_effect_id(&self) -> u64 {
+        self.next_effect.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn remove_effect(&self, id: u64) {
+        self.plan.send_modify(|plan| Arc::make_mut(&mut plan.effects).retain(|effect| effect.id != id));
+    }
+
+    /// Waits until the listener is as the plan wants it, however the plan changes meanwhile.
+    pub async fn wait_for_gate(&self) {
+        let mut gate = self.gate.subscribe();
+        let mut plan = self.plan.subscribe();
+        loop {
+            let wanted = plan.borrow_and_update().open();
+            let is = *gate.borrow_and_update();
+            // A stopped proxy never opens again, so only its closing is waited for.
+            if wanted == is || (wanted && self.stopped.is_cancelled()) {
+                return;
+            }
+            tokio::select! {
+                changed = gate.changed() => changed.expect("the gate's sender lives in self"),
+                changed = plan.changed() => changed.expect("the plan's sender lives in self"),
+            }
+        }
+    }
+
+    /// Ends every live connection and returns when they have ended.
+    pub async fn end_all(&self, finish: Finish, touched: Option<Arc<Touched>>) {
+        let live: Vec<_> = self.live.lock().values().cloned().collect();
+        for kill in &live {
+            kill.send_replace(Some(Kill { finish, touched: touched.clone() }));
+        }
+        for kill in live {
+            kill.closed().await;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! One effect that acts on a link, whoever asked for it: a fault of a scenario or a toxic of the API.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::fault::{Direction, Evidence};
+
+/// What acts, on which way of the link, and the record of what it touched.
+#[derive(Debug)]
+pub struct Effect {
+    /// Stays the same when the effect's values are changed; `generation` then grows.
+    pub id: u64,
+    pub generation: u64,
+    pub kind: Kind,
+    pub direction: Direction,
+    /// Probability, drawn for each connection and direction, that the effect acts there. At or above 1: always.
+    pub toxicity: f32,
+    pub touched: Arc<Touched>,
+}
+
+impl Effect {
+    /// True when the effect concerns the given way (`Upstream` or `Downstream`) of a link.
+    pub fn covers(&self, way: Direction) -> bool {
+        self.direction == Direction::Both || self.direction == way
+    }
+}
+
+/// What an effect does. `Refuse` and `Reset` act on the listener and on whole connections, the rest on bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    Noop,
+    Refuse,
+    Reset,
+    /// Swallows everything; a connection once silenced stays so.
+    Silence,
+    /// Keeps everything back until the effect is removed.
+    Hold,
+    Latency {
+        delay: Duration,
+        jitter: Duration,
+    },
+    /// 0: nothing passes until the effect is removed.
+    Bandwidth {
+        bytes_per_second: u64,
+    },
+    /// Swallows everything and closes so long after the last chunk; `None`: never. Removing it closes the connection.
+    Timeout {
+        after: Option<Duration>,
+    },
+    /// Swallows the first chunk or end and resets the connection so long after it.
+    ResetPeer {
+        after: Duration,
+    },
+    SlowClose {
+        delay: Duration,
+    },
+    Slicer {
+        average: u64,
+        variation: u64,
+        delay: Duration,
+    },
+    LimitData {
+        bytes: u64,
+    },
+}
+
+/// Evidence under collection: counters that only grow.
+#[derive(Debug, Default)]
+pub struct Touched {
+    refused: AtomicU64,
+    reset: AtomicU64,
+    connections: AtomicU64,
+    delayed: AtomicU64,
+    swallowed: AtomicU64,
+    forwarded: AtomicU64,
+}
+
+impl Touched {
+    pub fn add_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add_reset(&self) {
+        self.reset.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add_delayed(&self, bytes: usize) {
+        self.delayed.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn add_swallowed(&self, bytes: usize) {
+        self.swallowed.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn add_forwarded(&self, bytes: usize) {
+        self.forwarded.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn evidence(&self) -> Evidence {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Evidence {
+            refused: read(&self.refused),
+            reset: read(&self.reset),
+            connections: read(&self.connections),
+            delayed_bytes: read(&self.delayed),
+            swallowed_bytes: read(&self.swallowed),
+            forwarded_bytes: read(&self.forwarded),
+            processes: 0,
+        }
+    }
+}
+
+/// Which effects have acted on one connection, so that each counts it once although it has two ways.
+#[derive(Debug, Default)]
+pub struct Marks(Mutex<Vec<u64>>);
+
+impl Marks {
+    pub fn mark(&self, effect: &Effect) {
+        let mut seen = self.0.lock();
+        if !seen.contains(&effect.id) {
+            seen.push(effect.id);
+            effect.touched.add_connection();
+        }
+    }
+}
