@@ -22,6 +22,9 @@ pub(crate) fn configuration(settings: &ServiceSettings, listen: &str, store: &Pa
     text
 }
 
+/// Where a container gets its configuration file.
+pub(crate) const CONTAINER_CONFIGURATION: &str = "/nats-harness.conf";
+
 pub(crate) async fn facts(url: &str) -> anyhow::Result<Facts> {
     let client = async_nats::ConnectOptions::new().connect(url).await.context("connect")?;
     let info = client.server_info();
