@@ -115,6 +115,7 @@ async fn drive_pacer(run: Run, plan: Plan, shared: Arc<Shared>, usage: Arc<Mutex
     let start_ns = now_ns.div_ceil(SECOND_NS) * SECOND_NS;
     let start = tokio::time::Instant::now() + Duration::from_nanos(start_ns - now_ns);
     shared.start_ns.set(start_ns).expect("the clock starts once");
+    shared.recorder.load_starts(start_ns);
     let meter = Meter::start(plan.ours.clone());
     let recorder = shared.recorder.clone();
     let tick = move |rate| recorder.set_target_rate(rate);

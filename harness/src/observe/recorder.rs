@@ -16,6 +16,7 @@ use chaos::history::{
     SampleRecord, Writer,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::latency::Latencies;
 use crate::run::Run;
@@ -121,6 +122,15 @@ struct Inner {
     channel: Mutex<Option<SyncSender<Entry>>>,
     thread: Mutex<Option<JoinHandle<anyhow::Result<()>>>>,
     failed: Mutex<Option<String>>,
+    load: watch::Sender<LoadState>,
+}
+
+/// Where the load stands: those who follow its clock wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LoadState {
+    Waiting,
+    Started(u64),
+    Over,
 }
 
 #[derive(Debug, Default)]
@@ -177,6 +187,7 @@ impl Recorder {
             channel: Mutex::new(Some(channel)),
             thread: Mutex::new(Some(thread)),
             failed: Mutex::new(None),
+            load: watch::Sender::new(LoadState::Waiting),
         };
         Ok(Recorder { inner: Arc::new(inner) })
     }
@@ -257,6 +268,32 @@ impl Recorder {
         let now = self.now_ns();
         self.inner.state.lock().samples.entry(series.into()).or_default().push((now, value));
         self.append(Record::Sample(SampleRecord { series: series.into(), value }));
+    }
+
+    /// The schedule's clock starts at `start_ns` of the run's clock.
+    pub fn load_starts(&self, start_ns: u64) {
+        self.inner.load.send_replace(LoadState::Started(start_ns));
+    }
+
+    /// The load ended or will never start: whoever waits for its start is let go.
+    pub fn load_over(&self) {
+        let waiting = |state: &mut LoadState| {
+            let waits = *state == LoadState::Waiting;
+            *state = if waits { LoadState::Over } else { *state };
+            waits
+        };
+        self.inner.load.send_if_modified(waiting);
+    }
+
+    /// When the schedule's clock starts, as soon as that is known; `None`: it never will.
+    pub async fn load_started(&self) -> Option<u64> {
+        let mut state = self.inner.load.subscribe();
+        let known = state.wait_for(|state| *state != LoadState::Waiting).await;
+        match known.as_deref() {
+            Ok(LoadState::Started(start_ns)) => Some(*start_ns),
+            // The sender lives as long as `self`.
+            _ => None,
+        }
     }
 
     /// The rate that the schedule wants now, for the live line.
