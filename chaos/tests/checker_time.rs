@@ -126,14 +126,14 @@ fn a_gap_in_the_windows_breaks_a_row() {
 proptest! {
     #[test]
     fn reads_of_a_correct_store_are_never_flagged(
-        reads in prop::collection::vec((0..40_u64, 1..20_u64, 0..3_u8), 1..50)
+        reads in prop::collection::vec((0..40_u64, 1..20_u64), 1..50)
     ) {
         // The object appears at 15, inside its create (10 to 20); a read looks at its own middle.
         let answer = |at: u64| if at < 15 { "null" } else { "id|shipped|12.50" };
         let operations: Vec<Operation> = reads
             .iter()
             .enumerate()
-            .map(|(op, (start, length, _))| {
+            .map(|(op, (start, length))| {
                 let at = (*start, start + length);
                 operation(op as u64 + 1, at, "id", Outcome::Ok, answer(start + length / 2))
             })
@@ -147,7 +147,8 @@ proptest! {
         let mut operations: Vec<Operation> =
             (0..before as u64).map(|op| operation(op + 2, (30 + op, 40 + op), "id", Outcome::Ok, "id|paid|12.50")).collect();
         operations.push(read((start, start + 5), "null"));
-        prop_assert_eq!(kinds(&judge(&operations)), vec![("missing", 2)]);
+        let finding = judge(&operations);
+        prop_assert_eq!(kinds(&finding), vec![("missing", 2)]);
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub fn check(expected: &[String], delivered: &[Message]) -> Finding {
 }
 
 fn judge(key: &str, messages: &[&Message], expected: bool) -> Option<Anomaly> {
-    let places = places(messages);
     if !expected {
+        let places = places(messages);
         let text =
             format!("an event about `{key}` is in the stream at {places},\nbut nothing of that key happened");
         return Some(anomaly("phantom", key, Vec::new(), None, text));
@@ -66,6 +66,7 @@ fn judge(key: &str, messages: &[&Message], expected: bool) -> Option<Anomaly> {
         return None;
     }
     let ids: Vec<&str> = ids.into_iter().collect();
+    let places = places(messages);
     let text = format!("`{key}` was delivered at {places}\nunder {} message ids: {}", ids.len(), some(&ids));
     Some(anomaly("duplicate", key, Vec::new(), None, text))
 }
