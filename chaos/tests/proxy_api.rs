@@ -87,6 +87,8 @@ async fn a_proxy_is_created_shown_changed_and_deleted() {
     let (_, proxy) = api.post("/proxies/echo", json!({"enabled": true})).await;
     assert_eq!(proxy["listen"], address.to_string());
     round_trip(&mut connect(address).await, b"again").await;
+    let proxy = api.registry.get("echo").expect("the proxy");
+    eventually("no connection is left", || proxy.counters().active == 0).await;
     let deleted = api.send(Method::DELETE, "/proxies/echo", "").await;
     assert_eq!((deleted.status().as_u16(), deleted.text().await.expect("a body")), (204, String::new()));
     assert_eq!(api.get("/proxies/echo").await, error(404, "proxy not found"));
