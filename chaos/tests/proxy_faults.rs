@@ -38,6 +38,12 @@ async fn refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
+/// Carries a byte from the client to the server, so that the proxy has both sockets for sure.
+async fn establish(client: &mut TcpStream, server: &mut TcpStream) {
+    client.write_all(b"x").await.expect("written");
+    assert_eq!(read_bytes(server, 1).await, b"x");
+}
+
 fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|index| (index * 31 % 251) as u8).collect()
 }
@@ -106,7 +112,8 @@ async fn a_reset_by_the_server_reaches_the_client_as_a_reset() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let proxy = proxy_to(listener.local_addr().expect("an address")).await;
     let mut client = connect(proxy.listen_address()).await;
-    let (server, _) = listener.accept().await.expect("a connection");
+    let (mut server, _) = listener.accept().await.expect("a connection");
+    establish(&mut client, &mut server).await;
     server.set_zero_linger().expect("linger");
     drop(server);
     assert_reset(&mut client).await;
@@ -170,6 +177,7 @@ async fn reset_ends_idle_connections_and_new_ones_with_rst_on_both_sides() {
     let proxy = proxy_to(listener.local_addr().expect("an address")).await;
     let mut idle = connect(proxy.listen_address()).await;
     let (mut server, _) = listener.accept().await.expect("a connection");
+    establish(&mut idle, &mut server).await;
     let guard = proxy.inject(NetworkFault::Reset {}).await.expect("a guard");
     assert_eq!(guard.evidence().reset, 1, "the live one, when inject returns");
     assert_reset(&mut idle).await;
@@ -214,7 +222,8 @@ async fn a_client_behind_a_blackhole_does_not_hear_that_its_server_went_away() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let proxy = proxy_to(listener.local_addr().expect("an address")).await;
     let mut client = connect(proxy.listen_address()).await;
-    let (server, _) = listener.accept().await.expect("a connection");
+    let (mut server, _) = listener.accept().await.expect("a connection");
+    establish(&mut client, &mut server).await;
     let down = NetworkFault::Blackhole { sticky: true, direction: Direction::Downstream };
     let guard = proxy.inject(down).await.expect("a guard");
     eventually("the connection is silenced", || guard.evidence().connections == 1).await;
