@@ -68,6 +68,7 @@ async fn the_loop_asks_once_per_interval_and_readers_only_read() {
     let asked = Arc::new(AtomicU32::new(0));
     let mut checker = HealthChecker::new("1.2.3");
     checker.add_check(Counting(asked.clone()));
+    crate::support::log::install();
     let (monitor, mut report) = HealthMonitor::new(checker, Duration::from_secs(5));
     assert_eq!(report.latest().status, "unhealthy", "before the first round nothing is known");
 

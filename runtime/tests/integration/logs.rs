@@ -1,8 +1,5 @@
 //! The log of a request: one JSON line with its id, the route instead of the path, status and duration.
 
-use std::io::Write;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -10,64 +7,42 @@ use axum::routing::get;
 use fraiseql_runtime::api::{Frame, router};
 use fraiseql_runtime::config::logging::Logging;
 use fraiseql_runtime::observability::health::{HealthChecker, HealthMonitor};
-use fraiseql_runtime::observability::logging::layer;
 use fraiseql_runtime::observability::metrics::Metrics;
-use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
+use crate::support::log;
 
 /// What is logged while one request is answered, in one thread.
-fn log_of(uri: &str, level: &str) -> Vec<Value> {
-    let lines = Lines::default();
-    let logging = Logging { level: level.to_owned(), ..Logging::default() };
-    let subscriber = tracing_subscriber::registry().with(layer(&logging, lines.clone()));
+fn log_of(uri: &str) -> Vec<Value> {
+    log::install();
+    log::take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tracing::subscriber::with_default(subscriber, || {
-        runtime.block_on(async {
-            let (_monitor, health) =
-                HealthMonitor::new(HealthChecker::new("1"), std::time::Duration::from_secs(5));
-            let config = crate::support::config("");
-            let frame = Frame::new(&config, Metrics::new(), health, CancellationToken::new());
-            let routes = Router::new()
-                .route("/orders/{id}", get(async || "order"))
-                .route("/panic", get(async || -> &'static str { panic!("planted") }));
-            let request = Request::builder().uri(uri).body(Body::empty()).expect("a request");
-            router(frame, routes).oneshot(request).await.expect("an answer");
-        });
+    runtime.block_on(async {
+        let (_monitor, health) =
+            HealthMonitor::new(HealthChecker::new("1"), std::time::Duration::from_secs(5));
+        let config = crate::support::config("");
+        let frame = Frame::new(&config, Metrics::new(), health, CancellationToken::new());
+        let routes = Router::new()
+            .route("/orders/{id}", get(async || "order"))
+            .route("/panic", get(async || -> &'static str { panic!("planted") }));
+        let request = Request::builder().uri(uri).body(Body::empty()).expect("a request");
+        router(frame, routes).oneshot(request).await.expect("an answer");
     });
-    let text = String::from_utf8(lines.0.lock().clone()).expect("UTF-8");
+    let text = log::take();
     assert!(!text.contains("s3cret"), "{text}");
     text.lines().map(|line| serde_json::from_str(line).expect("one JSON object a line")).collect()
 }
 
+/// The lines that are there without asking for more.
+fn info_log_of(uri: &str) -> Vec<Value> {
+    log_of(uri).into_iter().filter(|line| line["level"] != "DEBUG").collect()
+}
+
 #[test]
 fn a_request_is_one_line_with_the_route_and_without_the_query() {
-    let lines = log_of("/orders/s3cret?token=s3cret", "info");
+    let lines = info_log_of("/orders/s3cret?token=s3cret");
     assert_eq!(lines.len(), 1, "{lines:?}");
     let line = &lines[0];
     assert_eq!(line["message"], "close");
@@ -84,14 +59,14 @@ fn a_request_is_one_line_with_the_route_and_without_the_query() {
 
 #[test]
 fn an_unknown_path_is_not_logged() {
-    let lines = log_of("/s3cret", "info");
+    let lines = info_log_of("/s3cret");
     assert_eq!(lines[0]["span"]["path"], "unmatched");
     assert_eq!(lines[0]["span"]["status"], 404);
 }
 
 #[test]
 fn a_panic_is_logged_within_its_request() {
-    let lines = log_of("/panic", "info");
+    let lines = info_log_of("/panic");
     let line = lines.iter().find(|line| line["message"] == "a handler panicked").expect("a line");
     assert_eq!((&line["panic"], &line["span"]["path"]), (&"planted".into(), &"/panic".into()));
     assert_eq!(lines.last().expect("a line")["span"]["status"], 500);
@@ -99,7 +74,7 @@ fn a_panic_is_logged_within_its_request() {
 
 #[test]
 fn details_of_a_request_are_there_at_debug() {
-    let lines = log_of("/orders/1", "debug");
+    let lines = log_of("/orders/1");
     let line = lines.iter().find(|line| line["message"] == "Request processed").expect("a line");
     assert_eq!((&line["endpoint"], &line["status"]), (&"/orders/{id}".into(), &200.into()));
     assert!(line["duration"].is_number());
@@ -108,8 +83,6 @@ fn details_of_a_request_are_there_at_debug() {
 #[test]
 fn a_second_start_of_the_log_is_an_error_and_not_a_panic() {
     use fraiseql_runtime::observability::logging::init_logging;
-    let logging = Logging { level: "off".to_owned(), ..Logging::default() };
-    // Another test of this process may have been first.
-    let first = init_logging(&logging);
-    assert!(init_logging(&logging).is_err(), "after {first:?}");
+    log::install();
+    assert!(init_logging(&Logging::default()).is_err());
 }

@@ -1,5 +1,7 @@
 //! `TestFrame`: the real listener on a free port with routes of the test behind the real layers.
 
+pub mod log;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,6 +89,7 @@ impl TestFrame {
     }
 
     pub async fn with<const N: usize>(toml: &str, routes: Router, checks: [Planted; N]) -> Self {
+        log::install();
         let mut health = HealthChecker::new("1.2.3");
         for check in checks {
             health.add_check(check);
