@@ -1,1 +1,3 @@
 //! Command line: a file per subcommand; parse, run, exit code.
+
+pub mod load;
