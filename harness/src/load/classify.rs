@@ -99,7 +99,9 @@ fn error_codes(answer: &Value) -> Vec<String> {
     let errors = answer.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     errors
         .iter()
-        .map(|error| error.pointer("/extensions/code").and_then(Value::as_str).unwrap_or("graphql").to_string())
+        .map(|error| {
+            error.pointer("/extensions/code").and_then(Value::as_str).unwrap_or("graphql").to_string()
+        })
         .collect()
 }
 
@@ -122,7 +124,8 @@ mod tests {
     #[test]
     fn graphql_answers_are_ok_fail_or_unknown() {
         use Outcome::{Fail, Ok, Unknown};
-        let coded = |code: &str| format!(r#"{{"data":null,"errors":[{{"extensions":{{"code":"{code}"}}}}]}}"#);
+        let coded =
+            |code: &str| format!(r#"{{"data":null,"errors":[{{"extensions":{{"code":"{code}"}}}}]}}"#);
         let two = r#"{"errors":[{"extensions":{"code":"VALIDATION"}},{"extensions":{"code":"INTERNAL"}}]}"#;
         let partial = r#"{"data":{"a":1},"errors":[{"extensions":{"code":"VALIDATION"}}]}"#;
         let mut table = vec![

@@ -76,7 +76,12 @@ pub struct StageSpan {
 
 /// Drives `plan` against `base_url`; returns when the schedule is over and every answer is in, or soon after the run
 /// was cancelled. Errors are those of setting up; a server that does not answer is a result.
-pub async fn drive(run: &Run, plan: &Plan, base_url: &str, recorder: &Recorder) -> anyhow::Result<LoadOutcome> {
+pub async fn drive(
+    run: &Run,
+    plan: &Plan,
+    base_url: &str,
+    recorder: &Recorder,
+) -> anyhow::Result<LoadOutcome> {
     let base_url = Url::parse(base_url).with_context(|| format!("read base URL {base_url}"))?;
     let shared = Arc::new(Shared {
         pacer: Pacer::new(plan.schedule.clone(), plan.profile.start_within),

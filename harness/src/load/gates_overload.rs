@@ -23,7 +23,9 @@ pub(super) fn judge(
         let whole = whole_seconds(start, end);
         windows
             .iter()
-            .filter(|w| whole.contains(&(w.start_ns(), w.end_ns())) && !overlaps((w.start_ns(), w.end_ns()), excluded))
+            .filter(|w| {
+                whole.contains(&(w.start_ns(), w.end_ns())) && !overlaps((w.start_ns(), w.end_ns()), excluded)
+            })
             .collect()
     };
     let loaded: Vec<&Second> = spans.iter().flat_map(|span| within(span.start_ns, span.end_ns)).collect();
@@ -74,7 +76,9 @@ fn only_refusals(loaded: &[&Second]) -> Criterion {
     }
     let dropped: u64 = loaded.iter().map(|second| second.dropped).sum();
     let bad: u64 = other.values().sum();
-    let detail = format!("{refused} refused, {dropped} not started in time, {bad} failed in another way under overload");
+    let detail = format!(
+        "{refused} refused, {dropped} not started in time, {bad} failed in another way under overload"
+    );
     let result = if loaded.is_empty() { nothing() } else { pass_if(bad == 0) };
     let proof = other.iter().take(20).map(|(code, count)| format!("{code}: {count}")).collect();
     Criterion { proof, ..slo("only-refusals", result, detail) }
@@ -120,7 +124,9 @@ fn recovers(profile: &Profile, ended_ns: u64, after: &[&Second]) -> Criterion {
         None => slo("recovers", Outcome::Fail, "never back inside the objectives after the overload".into()),
         Some(at) => {
             let took = at.saturating_sub(ended_ns) as f64 / 1e9;
-            let detail = format!("back inside the objectives {took:.0} s after the overload, wanted within {wanted:.0} s");
+            let detail = format!(
+                "back inside the objectives {took:.0} s after the overload, wanted within {wanted:.0} s"
+            );
             slo("recovers", pass_if(took <= wanted), detail)
         }
     }
@@ -136,7 +142,9 @@ fn limiter(profile: &Profile, outcome: &LoadOutcome, loaded: &[&Second]) -> Crit
     let offset = |ns: u64| std::time::Duration::from_nanos(ns.saturating_sub(outcome.started_ns));
     let above: Vec<&&Second> = loaded
         .iter()
-        .filter(|s| schedule.rate_at(offset(s.start_ns())).min(schedule.rate_at(offset(s.end_ns() - 1))) > limit)
+        .filter(|s| {
+            schedule.rate_at(offset(s.start_ns())).min(schedule.rate_at(offset(s.end_ns() - 1))) > limit
+        })
         .collect();
     let outside: Vec<String> = above
         .iter()

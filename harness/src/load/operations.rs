@@ -20,12 +20,10 @@ const POOL: usize = 10_000;
 
 const PRODUCTS_QUERY: &str = "query($limit: Int!) { products(limit: $limit) { id name price stock } }";
 const ORDER_QUERY: &str = "query($id: ID!) { order(id: $id) { id status total } }";
-const CREATE_QUERY: &str =
-    "mutation($input: OrderInput!) { createOrder(input: $input) { id status total } }";
+const CREATE_QUERY: &str = "mutation($input: OrderInput!) { createOrder(input: $input) { id status total } }";
 const UPDATE_QUERY: &str = "mutation($id: ID!, $status: OrderStatus!, $key: String) \
     { updateOrderStatus(id: $id, status: $status, idempotencyKey: $key) { id status } }";
-const INVOICE_QUERY: &str =
-    "mutation($id: ID!, $key: String) { requestInvoice(orderId: $id, idempotencyKey: $key) { jobId orderId } }";
+const INVOICE_QUERY: &str = "mutation($id: ID!, $key: String) { requestInvoice(orderId: $id, idempotencyKey: $key) { jobId orderId } }";
 
 /// What one arrival sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +81,8 @@ impl Operations {
         }
         let classes = [PRODUCTS, ORDER, CREATE_ORDER, UPDATE_ORDER_STATUS, REQUEST_INVOICE];
         let weighted = classes.into_iter().map(Choice::Class).zip(plan.profile.mix.weights());
-        let plain = requests.iter().enumerate().map(|(index, request)| (Choice::Plain(index), request.weight));
+        let plain =
+            requests.iter().enumerate().map(|(index, request)| (Choice::Plain(index), request.weight));
         let mut sum = 0;
         let choices = weighted
             .filter(|_| !plan.plain_only)
@@ -293,8 +292,7 @@ mod tests {
         let operations = operations(3);
         (0..20_000).for_each(|n| operations.acknowledged(&format!("order-{n}")));
         let made: Vec<Operation> = (0..20_000).map(|k| operations.operation(k)).collect();
-        let share =
-            |class| made.iter().filter(|o| o.class == class).count() as f64 / made.len() as f64;
+        let share = |class| made.iter().filter(|o| o.class == class).count() as f64 / made.len() as f64;
         assert!((share(PRODUCTS) - 0.30).abs() < 0.02);
         assert!((share(CREATE_ORDER) - 0.25).abs() < 0.02);
         assert!((share(REQUEST_INVOICE) - 0.05).abs() < 0.01);

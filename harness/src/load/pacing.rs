@@ -252,7 +252,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_arrival_is_handed_out_once_and_on_time() {
         let pacer = Arc::new(Pacer::new(constant(100.0, Duration::from_secs(2)), None));
-        let users: Vec<_> = (0..4).map(|_| tokio::spawn(serve(pacer.clone(), Duration::from_millis(5)))).collect();
+        let users: Vec<_> =
+            (0..4).map(|_| tokio::spawn(serve(pacer.clone(), Duration::from_millis(5)))).collect();
         let left = pacer.run(Instant::now(), Duration::from_secs(1), &CancellationToken::new(), |_| {}).await;
         assert!(left.is_empty());
         let mut served = 0;
@@ -270,7 +271,8 @@ mod tests {
     async fn a_slow_user_gets_every_arrival_late_when_it_queues_for_ever() {
         let pacer = Arc::new(Pacer::new(constant(10.0, Duration::from_secs(2)), None));
         let user = tokio::spawn(serve(pacer.clone(), Duration::from_millis(200)));
-        let left = pacer.run(Instant::now(), Duration::from_secs(10), &CancellationToken::new(), |_| {}).await;
+        let left =
+            pacer.run(Instant::now(), Duration::from_secs(10), &CancellationToken::new(), |_| {}).await;
         assert!(left.is_empty());
         let (lags, _) = user.await.expect("user");
         assert_eq!(lags.len(), 20);
@@ -279,7 +281,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn arrivals_that_wait_longer_than_start_within_are_dropped() {
-        let pacer = Arc::new(Pacer::new(constant(100.0, Duration::from_secs(2)), Some(Duration::from_millis(100))));
+        let pacer =
+            Arc::new(Pacer::new(constant(100.0, Duration::from_secs(2)), Some(Duration::from_millis(100))));
         let user = tokio::spawn(serve(pacer.clone(), Duration::from_millis(500)));
         let left = pacer.run(Instant::now(), Duration::from_secs(5), &CancellationToken::new(), |_| {}).await;
         let (lags, dropped) = user.await.expect("user");

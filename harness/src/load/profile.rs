@@ -342,14 +342,17 @@ impl Plan {
             if round > 0 && (self.profile.chaos_repeat.is_none() || offset >= end) {
                 break;
             }
-            slots.extend(self.profile.chaos.iter().map(|slot| ChaosSlot {
-                scenario: slot.scenario.clone(),
-                start: slot.start + offset,
-            }));
+            slots.extend(
+                self.profile
+                    .chaos
+                    .iter()
+                    .map(|slot| ChaosSlot { scenario: slot.scenario.clone(), start: slot.start + offset }),
+            );
         }
         slots.sort_by_key(|slot| slot.start);
         let first_round = self.profile.chaos.len();
-        let (kept, late): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| slot.start + SLOT_TAIL <= end);
+        let (kept, late): (Vec<_>, Vec<_>) =
+            slots.into_iter().partition(|slot| slot.start + SLOT_TAIL <= end);
         // A repetition beyond the end is not missing; a slot of the first round is.
         let late = late.into_iter().take(first_round.saturating_sub(kept.len())).collect();
         (kept, late)
@@ -515,7 +518,11 @@ mod checked {
     pub fn method<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
         let value = String::deserialize(from)?;
-        if KNOWN.contains(&value.as_str()) { Ok(value) } else { Err(D::Error::unknown_variant(&value, &KNOWN)) }
+        if KNOWN.contains(&value.as_str()) {
+            Ok(value)
+        } else {
+            Err(D::Error::unknown_variant(&value, &KNOWN))
+        }
     }
 
     pub fn path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {

@@ -90,7 +90,9 @@ fn start_within_close_to_the_timeout_is_refused_with_its_line() {
 #[test]
 fn plain_request_is_read_and_its_method_checked() {
     let with = |method: &str| {
-        format!("{SMALL}\n[[request]]\nmethod = \"{method}\"\npath = \"/x\"\nbody = \"hello\"\nexpect = 201\n")
+        format!(
+            "{SMALL}\n[[request]]\nmethod = \"{method}\"\npath = \"/x\"\nbody = \"hello\"\nexpect = 201\n"
+        )
     };
     let profile = Profile::parse(&with("POST"), "small.toml").expect("valid");
     assert_eq!(profile.request[0].label(), "POST /x");

@@ -83,7 +83,8 @@ impl Schedule {
             return self.duration;
         }
         let wanted = k as f64 + 0.5;
-        let after = self.parts.partition_point(|part| part.before + part.segment.arrivals() < wanted - EPSILON);
+        let after =
+            self.parts.partition_point(|part| part.before + part.segment.arrivals() < wanted - EPSILON);
         let part = self.parts[after.min(self.parts.len() - 1)];
         let q = (wanted - part.before).clamp(0.0, part.segment.arrivals());
         Duration::from_secs_f64(part.start + part.segment.inverse(q))

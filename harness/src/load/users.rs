@@ -84,7 +84,11 @@ impl Drop for StopGoose {
 }
 
 /// Our own list of arguments: goose's parser never sees the harness's command line.
-fn configure(shared: &Arc<Shared>, users: u32, report_files: &[String]) -> Result<GooseAttack, Box<GooseError>> {
+fn configure(
+    shared: &Arc<Shared>,
+    users: u32,
+    report_files: &[String],
+) -> Result<GooseAttack, Box<GooseError>> {
     let users = users.to_string();
     let mut arguments: Vec<&str> = vec![
         "--host",
@@ -153,8 +157,15 @@ async fn next(user: &mut GooseUser, shared: &Shared) -> TransactionResult {
         Some(Ticket::Drop(arrival)) => {
             let class = drop_arrival(shared, arrival);
             let waited = arrival.intended.elapsed();
-            user.record_custom_request_duration("LOAD", name(class), waited, false, None, Some("not started in time"))
-                .await
+            user.record_custom_request_duration(
+                "LOAD",
+                name(class),
+                waited,
+                false,
+                None,
+                Some("not started in time"),
+            )
+            .await
         }
         Some(Ticket::Start(arrival)) => {
             let result = serve(user, shared, arrival).await;
@@ -206,8 +217,7 @@ async fn once(
     process: &mut u32,
     intended_ns: u64,
 ) -> Classified {
-    let op =
-        shared.recorder.invoke(operation.class, *process, intended_ns, &operation.key, &operation.value);
+    let op = shared.recorder.invoke(operation.class, *process, intended_ns, &operation.key, &operation.value);
     let answer = tokio::select! {
         answer = send(http, shared, operation) => answer,
         () = shared.cancel.cancelled() => Answer::None("cancelled"),

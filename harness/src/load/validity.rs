@@ -123,8 +123,12 @@ mod tests {
         let outcome = LoadOutcome { other_cpu_share: 0.4, ..sound() };
         assert_eq!(named(&judge(&outcome, true), "neighbours-quiet"), &Outcome::Pass);
         let criteria = judge(&outcome, false);
-        assert!(matches!(named(&criteria, "neighbours-quiet"), Outcome::Inconclusive(why) if why.contains("neighbours")));
+        assert!(
+            matches!(named(&criteria, "neighbours-quiet"), Outcome::Inconclusive(why) if why.contains("neighbours"))
+        );
         let late = judge(&LoadOutcome { wake_lag_p99_ms: 40.0, ..sound() }, false);
-        assert!(matches!(named(&late, "generator-on-time"), Outcome::Inconclusive(why) if why.contains("generator")));
+        assert!(
+            matches!(named(&late, "generator-on-time"), Outcome::Inconclusive(why) if why.contains("generator"))
+        );
     }
 }

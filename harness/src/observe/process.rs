@@ -94,8 +94,13 @@ pub fn machine_busy_seconds() -> Option<f64> {
 }
 
 fn parse_busy(stat: &str) -> Option<u64> {
-    let fields: Vec<u64> =
-        stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    let fields: Vec<u64> = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .filter_map(|f| f.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal; guest time is part of user time.
     let busy = [0, 1, 2, 5, 6, 7].iter().map(|&i| fields.get(i).copied().unwrap_or(0)).sum();
     (fields.len() >= 4).then_some(busy)

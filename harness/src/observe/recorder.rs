@@ -457,7 +457,8 @@ mod tests {
 
     fn recorder() -> (tempfile::TempDir, Recorder) {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let run = Run::create("r".into(), 7, folder.path().join("run"), CancellationToken::new()).expect("run");
+        let run =
+            Run::create("r".into(), 7, folder.path().join("run"), CancellationToken::new()).expect("run");
         let recorder = Recorder::create(&run, &["a", "b"]).expect("recorder");
         (folder, recorder)
     }
