@@ -98,9 +98,9 @@ fn violates(error: &Error, name: &str) -> bool {
     }
     let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() else { return false };
     error.code() == "23502"
-        && name.split_once('.').is_some_and(|(table, column)| {
-            error.table() == Some(table) && error.column() == Some(column)
-        })
+        && name
+            .split_once('.')
+            .is_some_and(|(table, column)| error.table() == Some(table) && error.column() == Some(column))
 }
 
 #[cfg(test)]
