@@ -124,7 +124,11 @@ fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("start the async runtime")?.block_on(work)
+    let runtime = runtime.context("start the async runtime")?;
+    let result = runtime.block_on(work);
+    // A blocking call that hangs, as a name lookup, must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 /// Without a client library: it runs every few seconds beside the server.

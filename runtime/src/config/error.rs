@@ -20,6 +20,8 @@ pub enum Error {
 /// and what was perhaps meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// Line and column, for the order; zero where there is no file.
+    at: (usize, usize),
     place: String,
     what: String,
     allowed: Option<String>,
@@ -27,12 +29,14 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(place: String, what: String) -> Self {
-        Self { place, what, allowed: None, meant: None }
+    pub(super) fn in_file(name: &str, at: (usize, usize), what: String) -> Self {
+        let place = format!("{name}:{}:{}", at.0, at.1);
+        Self { at, place, what, allowed: None, meant: None }
     }
 
     pub(super) fn variable(name: &str, what: &str, allowed: &str) -> Self {
-        Self::new("environment".to_owned(), format!("{name} {what}")).allowed(allowed)
+        let (place, what) = ("environment".to_owned(), format!("{name} {what}"));
+        Self { at: (0, 0), place, what, allowed: Some(allowed.to_owned()), meant: None }
     }
 
     pub(super) fn allowed(mut self, allowed: impl Into<String>) -> Self {
@@ -49,6 +53,14 @@ impl Problem {
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, candidate)| candidate.to_owned());
         self
+    }
+}
+
+impl Error {
+    /// Problems in the order of the file, those of the environment first.
+    pub(super) fn invalid(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.at);
+        Self::Invalid(problems)
     }
 }
 

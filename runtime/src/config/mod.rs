@@ -97,7 +97,7 @@ impl Config {
         let tables = document.read::<Tables>(&mut problems);
         let mut tables = match tables {
             Some(tables) if problems.is_empty() => tables,
-            _ => return Err(Error::Invalid(problems)),
+            _ => return Err(Error::invalid(problems)),
         };
         let mut checks = Checks::default();
         tables.check(&mut checks);
@@ -108,7 +108,7 @@ impl Config {
         let urls = Urls::read(&tables, environment, &mut problems);
         match urls {
             Some(urls) if problems.is_empty() => Ok(Self::assemble(tables, urls, mode)),
-            _ => Err(Error::Invalid(problems)),
+            _ => Err(Error::invalid(problems)),
         }
     }
 

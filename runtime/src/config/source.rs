@@ -45,8 +45,8 @@ impl<'a> Document<'a> {
         match DeTable::parse(text) {
             Ok(root) => Ok(Self { name, text, root }),
             Err(error) => {
-                let place = place(name, text, error.span().map_or(0, |span| span.start));
-                Err(Error::Invalid(vec![Problem::new(place, error.message().to_owned())]))
+                let at = place(text, error.span().map_or(0, |span| span.start));
+                Err(Error::invalid(vec![Problem::in_file(name, at, error.message().to_owned())]))
             }
         }
     }
@@ -88,7 +88,7 @@ impl<'a> Document<'a> {
             table => format!("unknown key `{name}` in [{table}]"),
         };
         let all: Vec<&str> = known.keys().map(String::as_str).collect();
-        Problem::new(self.place(key.span().start), what).allowed(all.join(", ")).suggest(name, all)
+        self.problem(key.span().start, what).allowed(all.join(", ")).suggest(name, all)
     }
 
     /// Reads the types; of several wrong ones the first is found.
@@ -107,13 +107,13 @@ impl<'a> Document<'a> {
     fn wrong_type(&self, error: &toml::de::Error) -> Problem {
         let at = error.span().map_or(0, |span| span.start);
         let (key, text) = self.key_at(self.root.get_ref(), "", at).unwrap_or_default();
+        let message = error.message();
         // serde's sentence is `invalid type: integer `5`, expected a duration …`.
-        match error.message().split_once("expected ") {
-            Some((_, expected)) if !key.is_empty() => {
-                Problem::new(self.place(at), format!("{key} = {text}")).allowed(expected)
-            }
-            _ => Problem::new(self.place(at), error.message().to_owned()),
+        let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
+        if key.is_empty() {
+            return self.problem(at, message.to_owned());
         }
+        self.problem(at, format!("{key} = {text}")).allowed(in_plain_words(expected))
     }
 
     /// The dotted key and the source text of the value that covers the position.
@@ -145,11 +145,11 @@ impl<'a> Document<'a> {
             Some(span) => (span.start, self.text[span].to_owned()),
             None => (at, format!("{value} (the default)")),
         };
-        Problem::new(self.place(at), format!("{table}.{key} = {value}")).allowed(allowed)
+        self.problem(at, format!("{table}.{key} = {value}")).allowed(allowed)
     }
 
-    fn place(&self, at: usize) -> String {
-        place(self.name, self.text, at)
+    fn problem(&self, at: usize, what: String) -> Problem {
+        Problem::in_file(self.name, place(self.text, at), what)
     }
 }
 
@@ -157,10 +157,21 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// `file:line:column`, both counted from one, the column in characters.
-fn place(name: &str, text: &str, at: usize) -> String {
+/// What the types of this crate are called outside of it.
+fn in_plain_words(expected: &str) -> &str {
+    match expected {
+        "u32" => "a whole number, not negative",
+        "a boolean" => "true or false",
+        "invalid socket address syntax" => "an address and a port such as \"0.0.0.0:8000\"",
+        table if table.starts_with("struct ") => "a table",
+        other => other,
+    }
+}
+
+/// Line and column, both counted from one, the column in characters.
+fn place(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(at)];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
-    format!("{name}:{line}:{column}")
+    (line, column)
 }

@@ -182,8 +182,14 @@ mod tests {
     async fn a_worker_that_ignores_the_stop_is_reported() {
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let mut workers = Workers::default();
-        workers.add("deaf", |_| std::future::pending());
+        let started = CancellationToken::new();
+        let begun = started.clone();
+        workers.add("deaf", move |_| {
+            begun.cancel();
+            std::future::pending()
+        });
         let running = workers.start(&metrics, &stop);
+        started.cancelled().await;
         stop.cancel();
         assert_eq!(running.stopped_by(Instant::now() + Duration::from_secs(1)).await, 1);
     }
