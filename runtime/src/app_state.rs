@@ -148,7 +148,11 @@ impl AppState {
                 redis.maintain(stop).await;
             }),
             worker("outbox-relay", self.relay.clone(), |relay, stop| async move { relay.run(stop).await }),
-            worker("outbox-gauge", self.relay.clone(), |relay, stop| async move { relay.measure(stop).await }),
+            worker(
+                "outbox-gauge",
+                self.relay.clone(),
+                |relay, stop| async move { relay.measure(stop).await },
+            ),
             worker("queue-gauge", self.jobs.clone(), |jobs, stop| async move {
                 worker::measure(jobs.queue, jobs.metrics, stop).await;
             }),

@@ -48,7 +48,9 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Input(_) | Self::UnknownProduct | Self::UnknownUser | Self::OutOfStock => ErrorKind::BadInput,
+            Self::Input(_) | Self::UnknownProduct | Self::UnknownUser | Self::OutOfStock => {
+                ErrorKind::BadInput
+            }
             Self::NotFound => ErrorKind::NotFound,
             Self::KeyReused => ErrorKind::IdempotencyConflict,
             Self::Transition { .. } => ErrorKind::InvalidTransition,

@@ -68,7 +68,9 @@ impl NewOrder {
             let sum = items.entry(product).or_default();
             *sum = sum.saturating_add(quantity);
             if quantity < 1 || *sum > QUANTITY_MAX {
-                return Err(Error::Input(format!("quantity must be between 1 and {QUANTITY_MAX} for each product")));
+                return Err(Error::Input(format!(
+                    "quantity must be between 1 and {QUANTITY_MAX} for each product"
+                )));
             }
         }
         if items.len() > ITEMS_MAX {
@@ -90,7 +92,9 @@ impl CheckedOrder {
 pub(super) fn check_key(key: Option<&str>) -> Result<(), Error> {
     match key {
         Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) => {
-            Err(Error::Input(format!("idempotencyKey must be 1 to {KEY_BYTES_MAX} bytes without control characters")))
+            Err(Error::Input(format!(
+                "idempotencyKey must be 1 to {KEY_BYTES_MAX} bytes without control characters"
+            )))
         }
         _ => Ok(()),
     }
@@ -100,11 +104,14 @@ fn check_address(address: &Address) -> Result<(), Error> {
     if address.street.trim().is_empty() {
         return Err(Error::Input("shippingAddress.street must not be empty".to_owned()));
     }
-    let lines = [Some(&address.street), address.city.as_ref(), address.zip.as_ref(), address.country.as_ref()];
+    let lines =
+        [Some(&address.street), address.city.as_ref(), address.zip.as_ref(), address.country.as_ref()];
     for line in lines.into_iter().flatten() {
         // PostgreSQL's text cannot hold NUL.
         if line.len() > ADDRESS_BYTES_MAX || line.contains('\0') {
-            return Err(Error::Input(format!("a line of shippingAddress must be at most {ADDRESS_BYTES_MAX} bytes of text")));
+            return Err(Error::Input(format!(
+                "a line of shippingAddress must be at most {ADDRESS_BYTES_MAX} bytes of text"
+            )));
         }
     }
     Ok(())
@@ -154,7 +161,8 @@ mod tests {
     #[test]
     fn the_key_is_no_part_of_what_it_stands_for() {
         let one = order(vec![(ProductId(1), 1)]).check().expect("valid");
-        let other = NewOrder { idempotency_key: None, ..order(vec![(ProductId(1), 1)]) }.check().expect("valid");
+        let other =
+            NewOrder { idempotency_key: None, ..order(vec![(ProductId(1), 1)]) }.check().expect("valid");
         assert_eq!(one.fingerprint(), other.fingerprint());
     }
 }

@@ -123,10 +123,11 @@ impl OrderService {
     /// Moves an order on. A key that was used before with the same input gets the first answer again.
     pub async fn change_status(&self, change: StatusChange, extent: Extent) -> Result<Order, Error> {
         check_key(change.idempotency_key.as_deref())?;
-        let changed = match store::change_status(&self.postgres, &change, &self.subject_status_changed).await? {
-            Some(changed) => changed,
-            None => store::unchanged(&self.postgres, &change).await?,
-        };
+        let changed =
+            match store::change_status(&self.postgres, &change, &self.subject_status_changed).await? {
+                Some(changed) => changed,
+                None => store::unchanged(&self.postgres, &change).await?,
+            };
         self.complete(changed, extent).await
     }
 

@@ -211,9 +211,8 @@ pub(super) async fn create(
 /// The first answer to the order's key, which another transaction has used.
 pub(super) async fn created(postgres: &Postgres, key: &str, order: &CheckedOrder) -> Result<Order, Error> {
     let fingerprint = order.fingerprint();
-    let rows = postgres
-        .read(|| sqlx::query_as::<_, CreatedRow>(CREATED).bind(key).bind(&fingerprint))
-        .await?;
+    let rows =
+        postgres.read(|| sqlx::query_as::<_, CreatedRow>(CREATED).bind(key).bind(&fingerprint)).await?;
     let row = rows.into_iter().next().ok_or(Error::Contended)?;
     if !row.same_input {
         return Err(Error::KeyReused);
@@ -244,7 +243,9 @@ pub(super) async fn unchanged(postgres: &Postgres, change: &StatusChange) -> Res
     let fingerprint = change.fingerprint();
     let key = change.idempotency_key.as_deref();
     let rows = postgres
-        .read(|| sqlx::query_as::<_, UnchangedRow>(UNCHANGED).bind(change.order_id).bind(key).bind(&fingerprint))
+        .read(|| {
+            sqlx::query_as::<_, UnchangedRow>(UNCHANGED).bind(change.order_id).bind(key).bind(&fingerprint)
+        })
         .await?;
     let row = rows.into_iter().next().ok_or(Error::Contended)?;
     match row.same_input {

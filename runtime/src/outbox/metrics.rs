@@ -15,7 +15,11 @@ impl OutboxMetrics {
     /// Registers the families.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self { pending: Gauge::default(), published: Counter::default() };
-        registry.register("outbox_pending", "Events not yet acknowledged by the stream", metrics.pending.clone());
+        registry.register(
+            "outbox_pending",
+            "Events not yet acknowledged by the stream",
+            metrics.pending.clone(),
+        );
         registry.register("outbox_published", "Events acknowledged by the stream", metrics.published.clone());
         metrics
     }

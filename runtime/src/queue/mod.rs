@@ -95,7 +95,10 @@ mod tests {
     fn a_job_on_disk_reads_back_as_it_was() {
         let job = Job {
             id: JobId(Uuid::from_u128(1)),
-            task: Task::Invoice { order_id: OrderId(Uuid::from_u128(2)), idempotency_key: Some("k".to_owned()) },
+            task: Task::Invoice {
+                order_id: OrderId(Uuid::from_u128(2)),
+                idempotency_key: Some("k".to_owned()),
+            },
         };
         let text = serde_json::to_string(&job).expect("JSON");
         assert_eq!(

@@ -132,7 +132,8 @@ impl RedisQueue {
         payloads.arg(PAYLOADS);
         let mut dead = redis::cmd("LLEN");
         dead.arg(DEAD);
-        let (jobs, dead) = tokio::try_join!(self.redis.query(&payloads), self.redis.query(&dead)).map_err(Error::Redis)?;
+        let (jobs, dead) =
+            tokio::try_join!(self.redis.query(&payloads), self.redis.query(&dead)).map_err(Error::Redis)?;
         Ok(Depth { jobs, dead })
     }
 }

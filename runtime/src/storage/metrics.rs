@@ -58,7 +58,11 @@ impl DependencyMetrics {
     /// Registers the family.
     pub fn register(registry: &mut Registry) -> Self {
         let up = Family::default();
-        registry.register("dependency_up", "Whether the dependency answered its last health check", up.clone());
+        registry.register(
+            "dependency_up",
+            "Whether the dependency answered its last health check",
+            up.clone(),
+        );
         Self { up }
     }
 

@@ -25,6 +25,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 
+/// Asks JetStream about the account. Read as loose JSON: older servers leave fields out that the client wants.
+const ACCOUNT_INFO: &str = "$JS.API.INFO";
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Errors of the NATS handle.
@@ -128,8 +131,9 @@ impl Nats {
     pub async fn ping(&self) -> Result<(), Error> {
         self.must_be_connected()?;
         let asked = async {
-            let account = self.shared.context.query_account().await;
-            account.map(drop).map_err(|error| failed("ask for its account", error))
+            let request = self.shared.client.request(ACCOUNT_INFO, Bytes::new()).await;
+            let answer = request.map_err(|error| failed("ask for its account", error))?.payload;
+            read_account(&answer)
         };
         self.within("ask for its account", asked).await
     }
@@ -148,8 +152,7 @@ impl Nats {
             PublishErrorKind::TimedOut => Error::Timeout,
             _ => failed("publish", error),
         };
-        let acknowledgement =
-            self.shared.context.send_publish(subject, message).await.map_err(timed_out)?;
+        let acknowledgement = self.shared.context.send_publish(subject, message).await.map_err(timed_out)?;
         acknowledgement.await.map(drop).map_err(timed_out)
     }
 
@@ -195,6 +198,15 @@ impl Nats {
     }
 }
 
+fn read_account(answer: &[u8]) -> Result<(), Error> {
+    let answer: serde_json::Value =
+        serde_json::from_slice(answer).map_err(|error| failed("describe its account", error))?;
+    match answer.get("error") {
+        None => Ok(()),
+        Some(error) => Err(failed("describe its account", error.to_string())),
+    }
+}
+
 fn failed(action: &'static str, source: impl Into<Cause>) -> Error {
     Error::Failed { action, source: source.into() }
 }
@@ -202,12 +214,23 @@ fn failed(action: &'static str, source: impl Into<Cause>) -> Error {
 /// At once, then doubling from 50 ms.
 fn reconnect_delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
-    if attempts == 0 { Duration::ZERO } else { (Duration::from_millis(50) * 2u32.pow(doublings)).min(RECONNECT_DELAY_MAX) }
+    if attempts == 0 {
+        Duration::ZERO
+    } else {
+        (Duration::from_millis(50) * 2u32.pow(doublings)).min(RECONNECT_DELAY_MAX)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_without_the_newer_fields_is_an_account() {
+        assert!(read_account(br#"{"memory":0,"storage":0,"streams":1}"#).is_ok());
+        assert!(read_account(br#"{"error":{"code":503,"description":"no JetStream"}}"#).is_err());
+        assert!(read_account(b"").is_err());
+    }
 
     #[test]
     fn reconnecting_slows_down_to_a_second() {

@@ -42,7 +42,10 @@ impl Postgres {
     }
 
     /// Runs a statement that changes nothing. `make` is called again for the one retry that a lost connection gets.
-    pub async fn read<'q, O>(&self, make: impl Fn() -> Statement<'q, O> + Send + Sync) -> Result<Vec<O>, Error>
+    pub async fn read<'q, O>(
+        &self,
+        make: impl Fn() -> Statement<'q, O> + Send + Sync,
+    ) -> Result<Vec<O>, Error>
     where
         O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
     {

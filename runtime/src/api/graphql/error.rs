@@ -18,7 +18,9 @@ pub(super) fn answer(error: impl Classify + std::error::Error + 'static) -> asyn
     };
     match kind {
         ErrorKind::Internal => tracing::error!(error = %chain(&error), "operation failed"),
-        kind if kind.is_retryable() => tracing::warn!(error = %chain(&error), kind = kind.label(), "operation failed"),
+        kind if kind.is_retryable() => {
+            tracing::warn!(error = %chain(&error), kind = kind.label(), "operation failed")
+        }
         kind => tracing::debug!(error = %chain(&error), kind = kind.label(), "operation refused"),
     }
     with_code(message, kind)
@@ -57,7 +59,8 @@ mod tests {
     #[test]
     fn a_database_error_says_its_kind_and_nothing_else() {
         let cause = std::io::Error::other("connect to 10.0.0.7 as fraiseql");
-        let error = answer(postgres::Error::Statement(sqlx::Error::Io(cause))).into_server_error(Default::default());
+        let error =
+            answer(postgres::Error::Statement(sqlx::Error::Io(cause))).into_server_error(Default::default());
         assert!(!error.message.contains("10.0.0.7"), "{}", error.message);
         assert!(is_ours(&error));
         assert_eq!(error.extensions.expect("extensions").get("code"), Some(&Value::from("UNAVAILABLE")));

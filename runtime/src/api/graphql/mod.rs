@@ -50,8 +50,9 @@ async fn execute(State(schema): State<ShopSchema>, body: Bytes) -> Result<Respon
 
 fn read(body: &[u8]) -> Result<async_graphql::Request, ApiError> {
     let bad = |message: String| ApiError::new(ErrorKind::BadInput, message);
-    let request: async_graphql::Request = serde_json::from_slice(body)
-        .map_err(|error| bad(format!("the body is no JSON object with query, variables, operationName: {error}")))?;
+    let request: async_graphql::Request = serde_json::from_slice(body).map_err(|error| {
+        bad(format!("the body is no JSON object with query, variables, operationName: {error}"))
+    })?;
     if request.query.trim().is_empty() {
         return Err(bad("the body has no query".to_owned()));
     }

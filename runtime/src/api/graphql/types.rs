@@ -95,7 +95,11 @@ pub(super) struct AddressInput {
 /// How much of the order that the present field answers is selected.
 pub(super) fn extent(ctx: &Context<'_>) -> Extent {
     let selected = ctx.look_ahead();
-    if selected.field("items").exists() || selected.field("user").exists() { Extent::Whole } else { Extent::Head }
+    if selected.field("items").exists() || selected.field("user").exists() {
+        Extent::Whole
+    } else {
+        Extent::Head
+    }
 }
 
 /// Reads the id of an order.
@@ -141,7 +145,8 @@ impl TryFrom<OrderInput> for NewOrder {
     type Error = Error;
 
     fn try_from(input: OrderInput) -> Result<Self, Error> {
-        let product = |id: &ID| id.parse::<ProductId>().map_err(|_| bad_input("productId must be an integer"));
+        let product =
+            |id: &ID| id.parse::<ProductId>().map_err(|_| bad_input("productId must be an integer"));
         let items = input.items.iter().map(|item| Ok((product(&item.product_id)?, item.quantity)));
         let user = |id: ID| id.parse::<UserId>().map_err(|_| bad_input("userId must be an integer"));
         let AddressInput { street, city, zip, country } = input.shipping_address;

@@ -74,15 +74,18 @@ fn kind_of_code(code: Option<&str>) -> ErrorKind {
     }
 }
 
+/// The name of a constraint, and the error that its violation is to the caller.
+pub type Meaning<E> = (&'static str, fn() -> E);
+
 /// Turns a constraint violation into the domain's error, at the statement that knows what it means.
 pub trait DatabaseExt<T> {
     /// If the named constraint (or, for `NOT NULL`, the column written as `table.column`) was violated, the error
     /// becomes what the pair says; the first constraint of `meanings` that fits decides.
-    fn on_constraint<E: From<Error>>(self, meanings: &[(&str, fn() -> E)]) -> Result<T, E>;
+    fn on_constraint<E: From<Error>>(self, meanings: &[Meaning<E>]) -> Result<T, E>;
 }
 
 impl<T> DatabaseExt<T> for Result<T, Error> {
-    fn on_constraint<E: From<Error>>(self, meanings: &[(&str, fn() -> E)]) -> Result<T, E> {
+    fn on_constraint<E: From<Error>>(self, meanings: &[Meaning<E>]) -> Result<T, E> {
         self.map_err(|error| match meanings.iter().find(|(name, _)| violates(&error, name)) {
             Some((_, meaning)) => meaning(),
             None => error.into(),
@@ -98,9 +101,9 @@ fn violates(error: &Error, name: &str) -> bool {
     }
     let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() else { return false };
     error.code() == "23502"
-        && name.split_once('.').is_some_and(|(table, column)| {
-            error.table() == Some(table) && error.column() == Some(column)
-        })
+        && name
+            .split_once('.')
+            .is_some_and(|(table, column)| error.table() == Some(table) && error.column() == Some(column))
 }
 
 #[cfg(test)]

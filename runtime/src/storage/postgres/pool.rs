@@ -96,10 +96,11 @@ impl Pool {
 
     async fn lease(&self, idle_will_do: bool) -> Result<Lease, Error> {
         let deadline = Instant::now() + self.shared.limits.acquire_timeout;
-        let permit = match tokio::time::timeout_at(deadline, self.shared.permits.clone().acquire_owned()).await {
-            Ok(permit) => permit.expect("the semaphore is never closed"),
-            Err(_) => return Err(Error::Exhausted),
-        };
+        let permit =
+            match tokio::time::timeout_at(deadline, self.shared.permits.clone().acquire_owned()).await {
+                Ok(permit) => permit.expect("the semaphore is never closed"),
+                Err(_) => return Err(Error::Exhausted),
+            };
         if idle_will_do && let Some(idle) = self.shared.take_idle() {
             return Ok(Lease::new(idle.connection, idle.opened, &self.shared, permit));
         }
@@ -161,7 +162,11 @@ impl Pool {
         let minimum = self.shared.limits.min_connections as usize;
         while { self.size().idle + self.size().active } < minimum {
             let Ok(permit) = self.shared.permits.clone().try_acquire_owned() else { return };
-            match self.shared.connect(self.shared.limits.connect_timeout).await {
+            match self
+                .shared
+                .connect(self.shared.limits.connect_timeout.min(self.shared.limits.acquire_timeout))
+                .await
+            {
                 Ok(connection) => Lease::new(connection, Instant::now(), &self.shared, permit).give_back(),
                 Err(error) => {
                     tracing::debug!(error = %crate::error::chain(&error), "could not open an idle connection");
@@ -205,7 +210,12 @@ impl Shared {
 }
 
 impl Lease {
-    fn new(connection: PgConnection, opened: Instant, shared: &Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
+    fn new(
+        connection: PgConnection,
+        opened: Instant,
+        shared: &Arc<Shared>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         Self { connection: Some(connection), opened, shared: shared.clone(), _permit: permit }
     }
 

@@ -67,7 +67,8 @@ impl Log {
             fs::TryLockError::Error(source) => Error::Disk { action: "lock", source },
         })?;
         let (segments, records) = recover(folder)?;
-        let head = Position { segment: segments.front().map_or(1, |first| first.number), offset: 0, sequence: 0 };
+        let head =
+            Position { segment: segments.front().map_or(1, |first| first.number), offset: 0, sequence: 0 };
         Ok(Self {
             folder: folder.to_owned(),
             max_bytes,
@@ -135,7 +136,8 @@ impl Log {
     fn start_segment(&mut self) -> Result<(), Error> {
         let number = self.segments.back().map_or(self.head.segment, |last| last.number + 1);
         let path = path(&self.folder, number);
-        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(disk("add a file to"))?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(path).map_err(disk("add a file to"))?;
         sync_folder(&self.folder)?;
         self.segments.push_back(Segment { number, bytes: 0, sealed: false });
         self.writing = Some(file);
@@ -233,7 +235,8 @@ fn recover(folder: &Path) -> Result<(VecDeque<Segment>, u64), Error> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder).map_err(disk("list"))? {
         let name = entry.map_err(disk("list"))?.file_name();
-        let number: Option<u64> = name.to_str().and_then(|name| name.strip_suffix(".spool")).and_then(|name| name.parse().ok());
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_suffix(".spool")).and_then(|name| name.parse().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
