@@ -6,7 +6,10 @@
 
 pub mod diagnostic;
 pub mod file;
+pub mod judge;
 pub mod lint;
+pub mod readback;
+pub mod steady_state;
 pub mod suggest;
 pub mod timeline;
 
