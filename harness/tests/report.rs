@@ -71,11 +71,13 @@ fn html_needs_nothing_from_a_network_and_escapes_what_it_shows() {
 fn a_run_of_hours_is_drawn_in_buckets() {
     let mut report = sample_report::valid();
     let minute = report.seconds.clone();
-    report.seconds = (0..7200).map(|s| {
-        let mut point = minute[s as usize % 120].clone();
-        point.second = s;
-        point
-    }).collect();
+    report.seconds = (0..7200)
+        .map(|s| {
+            let mut point = minute[s as usize % 120].clone();
+            point.second = s;
+            point
+        })
+        .collect();
     let page = html::render(&report);
     assert!(page.len() < 400_000, "the page has {} bytes", page.len());
 }

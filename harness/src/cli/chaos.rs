@@ -76,7 +76,12 @@ fn list(folder: &Path) -> anyhow::Result<u8> {
 fn lint(files: &[PathBuf]) -> anyhow::Result<u8> {
     let Some(scenarios) = load(files)? else { return Ok(EXIT_BAD_FILE) };
     for (path, scenario) in files.iter().zip(scenarios) {
-        println!("ok {} ({} faults, {} invariants)", path.display(), scenario.faults.len(), scenario.invariants.len());
+        println!(
+            "ok {} ({} faults, {} invariants)",
+            path.display(),
+            scenario.faults.len(),
+            scenario.invariants.len()
+        );
     }
     Ok(0)
 }

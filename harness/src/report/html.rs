@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::svg;
 use super::text::{
-    clock, count, criterion_line, duration, escape, evidence, kind_word, millis, outcome_word, recovery, settings,
-    totals, verdict_rest, verdict_word,
+    clock, count, criterion_line, duration, escape, evidence, kind_word, millis, outcome_word, recovery,
+    settings, totals, verdict_rest, verdict_word,
 };
 use super::{RunReport, is_trouble};
 use crate::verdict::{Criterion, Outcome, Verdict};
@@ -42,7 +42,10 @@ pub fn render(report: &RunReport) -> String {
     });
     // `<` cannot end the script element when it is escaped.
     let data = data.to_string().replace('<', "\\u003c");
-    put(&mut page, format_args!("</main>\n<script>\nconst data = {data};\n{SCRIPT}</script>\n</body>\n</html>\n"));
+    put(
+        &mut page,
+        format_args!("</main>\n<script>\nconst data = {data};\n{SCRIPT}</script>\n</body>\n</html>\n"),
+    );
     page
 }
 
@@ -84,10 +87,16 @@ fn tiles(page: &mut String, report: &RunReport) {
     let passed = report.criteria.iter().filter(|c| c.outcome == Outcome::Pass).count();
     let mut tiles = vec![
         (format!("{passed}/{}", report.criteria.len()), "criteria passed".to_owned()),
-        (format!("{:.2} %", ok as f64 / all as f64 * 100.0), format!("of {} operations acknowledged", count(all))),
+        (
+            format!("{:.2} %", ok as f64 / all as f64 * 100.0),
+            format!("of {} operations acknowledged", count(all)),
+        ),
     ];
     if let Some(load) = &report.load {
-        tiles.push((format!("{:.1}/s", load.achieved_rate), format!("of {:.1}/s asked for", load.target_rate)));
+        tiles.push((
+            format!("{:.1}/s", load.achieved_rate),
+            format!("of {:.1}/s asked for", load.target_rate),
+        ));
     }
     if let Some(worst) = report.classes.iter().map(|c| c.p99_ms).reduce(f64::max) {
         tiles.push((millis(worst), "p99 of the slowest operation".to_owned()));
@@ -126,7 +135,10 @@ fn picture(page: &mut String, report: &RunReport) {
     }
     put(
         page,
-        format_args!("</div><div class=\"chart\">{}<div id=\"tip\"></div></div></section>\n", svg::timeline(report)),
+        format_args!(
+            "</div><div class=\"chart\">{}<div id=\"tip\"></div></div></section>\n",
+            svg::timeline(report)
+        ),
     );
 }
 

@@ -30,7 +30,8 @@ pub fn timeline(report: &RunReport) -> String {
     let mut canvas = Canvas::new(report);
     let rate = canvas.lane(RATE);
     let latency = canvas.lane(LATENCY);
-    let memory = report.samples.get(MEMORY_SERIES).filter(|s| !s.is_empty()).map(|s| (canvas.lane(MEMORY), s));
+    let memory =
+        report.samples.get(MEMORY_SERIES).filter(|s| !s.is_empty()).map(|s| (canvas.lane(MEMORY), s));
     let subjects = subjects(report);
     let health = (!subjects.is_empty()).then(|| canvas.lane(STRIP * subjects.len() as f64));
     let bottom = canvas.cursor - GAP;
@@ -257,11 +258,12 @@ impl Canvas {
     fn latencies(&mut self, lane: &Lane, report: &RunReport) {
         let values = || {
             let all = self.points.iter().flat_map(|p| [p.p50_ms, p.p95_ms, p.p99_ms]).flatten();
-            all.chain([report.objectives.p95_ms, report.objectives.p99_ms].into_iter().flatten()).filter(|v| *v > 0.0)
+            all.chain([report.objectives.p95_ms, report.objectives.p99_ms].into_iter().flatten())
+                .filter(|v| *v > 0.0)
         };
         // Whole decades, at least one.
         let low = values().fold(f64::MAX, f64::min).clamp(0.01, 1000.0).log10().floor();
-        let high = values().fold(low.exp2(), f64::max).log10().ceil().max(low + 1.0);
+        let high = values().fold(10f64.powf(low), f64::max).log10().ceil().max(low + 1.0);
         let share = |ms: f64| (ms.max(1e-9).log10() - low) / (high - low);
         self.frame(lane, "Latency", "from intended start");
         let mut decade = low;
@@ -274,8 +276,16 @@ impl Canvas {
         for (name, objective) in [("p95", report.objectives.p95_ms), ("p99", report.objectives.p99_ms)] {
             if let Some(ms) = objective {
                 let y = lane.y(share(ms));
-                self.put(format_args!("<path d=\"M{LEFT} {y:.1}H{:.1}\" class=\"objective {name}\"/>", WIDTH - RIGHT));
-                self.text(WIDTH - RIGHT - 2.0, y - 3.0, "tick end", &format!("{name} objective {}", millis(ms)));
+                self.put(format_args!(
+                    "<path d=\"M{LEFT} {y:.1}H{:.1}\" class=\"objective {name}\"/>",
+                    WIDTH - RIGHT
+                ));
+                self.text(
+                    WIDTH - RIGHT - 2.0,
+                    y - 3.0,
+                    "tick end",
+                    &format!("{name} objective {}", millis(ms)),
+                );
             }
         }
         type Line = (&'static str, fn(&SecondPoint) -> Option<f64>);
@@ -302,7 +312,9 @@ impl Canvas {
         let (first, last) = (self.x(series[0].0), self.x(series[series.len() - 1].0));
         let base = lane.y(0.0);
         self.put(format_args!("<path d=\"{path}V{base:.1}H{first:.1}Z\" class=\"memory\"/>"));
-        self.put(format_args!("<path d=\"{path}\" class=\"line memoryline\"><title>to {last:.0}</title></path>"));
+        self.put(format_args!(
+            "<path d=\"{path}\" class=\"line memoryline\"><title>to {last:.0}</title></path>"
+        ));
     }
 
     fn health(&mut self, lane: &Lane, report: &RunReport, subjects: &[&str]) {

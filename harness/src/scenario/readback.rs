@@ -99,8 +99,11 @@ pub async fn read(
     within(sources.read_within, "read Postgres back", tables(&sources.postgres_url, &mut state)).await?;
     let messages = events(&sources.nats_url, &sources.stream);
     state.events = within(sources.read_within, "read JetStream back", messages).await?;
-    let ours: Vec<&Order> =
-        state.orders.iter().filter(|o| o.idempotency_key.as_deref().is_some_and(|k| keys.contains(k))).collect();
+    let ours: Vec<&Order> = state
+        .orders
+        .iter()
+        .filter(|o| o.idempotency_key.as_deref().is_some_and(|k| keys.contains(k)))
+        .collect();
     let step = ours.len().div_ceil(sources.api_orders_max.max(1)).max(1);
     let asked: BTreeSet<String> = ours.iter().step_by(step).map(|o| o.id.clone()).collect();
     let answers = api(&http, &sources.base_url, &asked);
@@ -222,7 +225,10 @@ async fn events(url: &str, name: &str) -> anyhow::Result<Vec<Event>> {
     let mut messages = consumer.messages().await.context("consume the stream")?;
     while let Some(message) = messages.next().await {
         let message = message.context("receive a message")?;
-        let sequence = message.info().map_err(|e| anyhow::anyhow!("message without JetStream data: {e}"))?.stream_sequence;
+        let sequence = message
+            .info()
+            .map_err(|e| anyhow::anyhow!("message without JetStream data: {e}"))?
+            .stream_sequence;
         let message_id = message
             .headers
             .as_ref()

@@ -103,10 +103,26 @@ fn criterion(name: &str, kind: Kind, detail: &str) -> Criterion {
 fn criteria() -> Vec<Criterion> {
     use Kind::{Invariant, Residue, Slo, Validity};
     let mut all = vec![
-        criterion("no-acked-write-lost", Invariant, "12 861 writes, 12 790 acknowledged, 12 812 values found: no contradiction"),
-        criterion("one-order-per-key", Invariant, "12 240 keys, 618 of them used more than once, 12 240 effects: no contradiction"),
-        criterion("invoice-exactly-once", Invariant, "4 286 requests for 4 280 keys, 4 280 effects: no contradiction"),
-        criterion("event-at-least-once", Invariant, "12 240 events expected, 12 251 delivered, 11 repetitions: no contradiction"),
+        criterion(
+            "no-acked-write-lost",
+            Invariant,
+            "12 861 writes, 12 790 acknowledged, 12 812 values found: no contradiction",
+        ),
+        criterion(
+            "one-order-per-key",
+            Invariant,
+            "12 240 keys, 618 of them used more than once, 12 240 effects: no contradiction",
+        ),
+        criterion(
+            "invoice-exactly-once",
+            Invariant,
+            "4 286 requests for 4 280 keys, 4 280 effects: no contradiction",
+        ),
+        criterion(
+            "event-at-least-once",
+            Invariant,
+            "12 240 events expected, 12 251 delivered, 11 repetitions: no contradiction",
+        ),
         criterion("p95", Slo, "4.2 ms outside the fault windows, wanted less than 100 ms"),
         criterion("p99", Slo, "11.8 ms outside the fault windows, wanted less than 200 ms"),
         criterion("recovery redis-refused#1", Slo, "back 1 s after the healing (budget 10 s)"),
@@ -116,7 +132,11 @@ fn criteria() -> Vec<Criterion> {
         criterion("evidence redis-refused#1", Validity, "refused >= 1, reset >= 1"),
         criterion("evidence postgres-silent#1", Validity, "live connections >= 2, swallowed bytes >= 100"),
         criterion("evidence nats-cut#1", Validity, "live connections >= 1, swallowed bytes >= 100"),
-        criterion("nothing-left-behind", Residue, "no process, container, folder or fault of this run is left"),
+        criterion(
+            "nothing-left-behind",
+            Residue,
+            "no process, container, folder or fault of this run is left",
+        ),
     ];
     let leak = Outcome::NotJudged("needs 10 min, this run had 2 min".into());
     all.insert(9, Criterion { outcome: leak, ..criterion("memory-leak", Slo, "") });
@@ -153,10 +173,24 @@ fn noise(second: u32, salt: u32) -> f64 {
 fn second(s: u32) -> SecondPoint {
     let silent = (60..63).contains(&s);
     let after = s == 63;
-    let unknown = if silent { 310 } else if after { 24 } else { 0 };
+    let unknown = if silent {
+        310
+    } else if after {
+        24
+    } else {
+        0
+    };
     let dropped = if silent { 4 } else { 0 };
     let fail = (noise(s, 1) * 1.4) as u64;
-    let slow = if silent { 380.0 } else if after { 12.0 } else if (25..40).contains(&s) { 1.5 } else { 1.0 };
+    let slow = if silent {
+        380.0
+    } else if after {
+        12.0
+    } else if (25..40).contains(&s) {
+        1.5
+    } else {
+        1.0
+    };
     let ms = |base: f64, salt| Some((base * slow * (0.85 + 0.45 * noise(s, salt)) * 100.0).round() / 100.0);
     SecondPoint {
         second: s,
@@ -177,7 +211,11 @@ fn memory(s: u32) -> f64 {
 }
 
 fn health() -> Vec<HealthChange> {
-    let change = |at_s, subject: &str, state: &str| HealthChange { at_s, subject: subject.into(), state: state.into() };
+    let change = |at_s, subject: &str, state: &str| HealthChange {
+        at_s,
+        subject: subject.into(),
+        state: state.into(),
+    };
     vec![
         change(0.0, "health", "healthy"),
         change(0.0, "ready", "ready"),
@@ -193,27 +231,53 @@ fn health() -> Vec<HealthChange> {
 }
 
 fn faults() -> Vec<FaultReport> {
-    let fault = |id: &str, kind: &str, target: &str, from: f64, to: f64, back: f64, wanted: &[&str], evidence| FaultReport {
-        id: id.into(),
-        kind: kind.into(),
-        target: target.into(),
-        injected_s: from,
-        healed_s: Some(to),
-        verified_gone: true,
-        recovery_budget_s: 10.0,
-        recovered_s: Some(back),
-        evidence,
-        wanted: wanted.iter().map(|w| (*w).to_owned()).collect(),
-        bit: true,
-    };
+    let fault =
+        |id: &str, kind: &str, target: &str, from: f64, to: f64, back: f64, wanted: &[&str], evidence| {
+            FaultReport {
+                id: id.into(),
+                kind: kind.into(),
+                target: target.into(),
+                injected_s: from,
+                healed_s: Some(to),
+                verified_gone: true,
+                recovery_budget_s: 10.0,
+                recovered_s: Some(back),
+                evidence,
+                wanted: wanted.iter().map(|w| (*w).to_owned()).collect(),
+                bit: true,
+            }
+        };
     let none = Evidence::default();
     vec![
-        fault("redis-refused#1", "refuse", "redis", 25.0, 40.0, 41.0, &["refused >= 1", "reset >= 1"],
-            Evidence { refused: 412, reset: 20, connections: 20, ..none }),
-        fault("postgres-silent#1", "blackhole", "postgres", 60.0, 63.0, 65.0,
+        fault(
+            "redis-refused#1",
+            "refuse",
+            "redis",
+            25.0,
+            40.0,
+            41.0,
+            &["refused >= 1", "reset >= 1"],
+            Evidence { refused: 412, reset: 20, connections: 20, ..none },
+        ),
+        fault(
+            "postgres-silent#1",
+            "blackhole",
+            "postgres",
+            60.0,
+            63.0,
+            65.0,
             &["live connections >= 2", "swallowed bytes >= 100"],
-            Evidence { connections: 38, swallowed_bytes: 181_220, ..none }),
-        fault("nats-cut#1", "blackhole", "nats", 85.0, 100.0, 100.0, &["live connections >= 1", "swallowed bytes >= 100"],
-            Evidence { connections: 1, swallowed_bytes: 42_117, ..none }),
+            Evidence { connections: 38, swallowed_bytes: 181_220, ..none },
+        ),
+        fault(
+            "nats-cut#1",
+            "blackhole",
+            "nats",
+            85.0,
+            100.0,
+            100.0,
+            &["live connections >= 1", "swallowed bytes >= 100"],
+            Evidence { connections: 1, swallowed_bytes: 42_117, ..none },
+        ),
     ]
 }
