@@ -211,9 +211,17 @@ pub fn evidence(fault: &str, wanted: &Wanted, found: &Evidence) -> Criterion {
 }
 
 /// Whether the steady state was back in time after `healed_ns`; `seconds` come from `steady_state::seconds`.
-pub fn recovered(fault: &str, healed_ns: u64, budget_ns: u64, stable_ns: u64, seconds: &[(u64, bool)]) -> Finding {
-    let windows: Vec<recovery::Window> =
-        seconds.iter().map(|(start_ns, good)| recovery::Window { start_ns: *start_ns, good: *good }).collect();
+pub fn recovered(
+    fault: &str,
+    healed_ns: u64,
+    budget_ns: u64,
+    stable_ns: u64,
+    seconds: &[(u64, bool)],
+) -> Finding {
+    let windows: Vec<recovery::Window> = seconds
+        .iter()
+        .map(|(start_ns, good)| recovery::Window { start_ns: *start_ns, good: *good })
+        .collect();
     let finding = recovery::check(fault, healed_ns, budget_ns, stable_ns, &windows);
     Finding { invariant: format!("recovery {fault}"), ..finding }
 }
@@ -252,7 +260,13 @@ pub fn residue(left: &[String]) -> Criterion {
         0 => "no process, container, folder or fault of this run is left".to_owned(),
         n => format!("{n} left behind"),
     };
-    Criterion { name: "nothing-left-behind".into(), kind: Kind::Residue, outcome, detail, proof: left.to_vec() }
+    Criterion {
+        name: "nothing-left-behind".into(),
+        kind: Kind::Residue,
+        outcome,
+        detail,
+        proof: left.to_vec(),
+    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,11 @@ fn sound() -> (Vec<Operation>, FinalState) {
             status: "paid".into(),
             idempotency_key: Some("u1".into()),
         }],
-        invoices: vec![Invoice { job_id: "j1".into(), order_id: "o1".into(), idempotency_key: Some("i1".into()) }],
+        invoices: vec![Invoice {
+            job_id: "j1".into(),
+            order_id: "o1".into(),
+            idempotency_key: Some("i1".into()),
+        }],
         events: vec![event(1, "o1"), event(2, "o2")],
         asked: ["o1", "o2"].map(str::to_owned).into(),
         api: [("o1", "o1|paid|10.00"), ("o2", "o2|pending|20.00")]
@@ -92,7 +96,10 @@ fn an_acknowledged_order_that_is_lost_is_named() {
     let (operations, mut state) = sound();
     state.orders.remove(1);
     state.events.remove(1);
-    assert_eq!(violated(&operations, &state), ["api-equals-database", "no-acked-write-lost", "one-order-per-key"]);
+    assert_eq!(
+        violated(&operations, &state),
+        ["api-equals-database", "no-acked-write-lost", "one-order-per-key"]
+    );
 }
 
 #[test]
@@ -140,15 +147,19 @@ fn a_fault_that_did_not_bite_makes_the_run_inconclusive() {
     let none = evidence("redis-refused", &wanted, &Evidence { refused: 4, ..Evidence::default() });
     assert_eq!(none.detail, "reset 0 of at least 1");
     assert_eq!(Verdict::of(&[none]), Verdict::Inconclusive);
-    let enough = evidence("redis-refused", &wanted, &Evidence { refused: 4, reset: 2, ..Evidence::default() });
+    let enough =
+        evidence("redis-refused", &wanted, &Evidence { refused: 4, reset: 2, ..Evidence::default() });
     assert_eq!(enough.outcome, Outcome::Pass);
 }
 
 #[test]
 fn only_a_row_of_good_seconds_is_a_recovery() {
     const S: u64 = 1_000_000_000;
-    let seconds: Vec<(u64, bool)> =
-        [false, true, false, true, true, true].iter().enumerate().map(|(i, good)| (i as u64 * S, *good)).collect();
+    let seconds: Vec<(u64, bool)> = [false, true, false, true, true, true]
+        .iter()
+        .enumerate()
+        .map(|(i, good)| (i as u64 * S, *good))
+        .collect();
     assert_eq!(recovered_at(S / 2, 2 * S, &seconds), Some(3 * S));
     assert_eq!(recovered_at(S / 2, 4 * S, &seconds), None);
 }

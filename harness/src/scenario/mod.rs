@@ -6,7 +6,10 @@
 
 pub mod diagnostic;
 pub mod file;
+pub mod judge;
 pub mod lint;
+pub mod readback;
+pub mod steady_state;
 pub mod suggest;
 pub mod timeline;
 
@@ -55,6 +58,28 @@ pub struct Scenario {
     pub expectations: Vec<Expectation>,
     pub invariants: BTreeSet<String>,
     pub recover: Recover,
+}
+
+impl Scenario {
+    /// `server_config` as nested tables: `"health.interval" = "2s"` becomes `[health] interval = "2s"`. A later key wins
+    /// over an earlier one that is not a table.
+    pub fn server_table(&self) -> toml::Table {
+        let mut root = toml::Table::new();
+        for (dotted, value) in &self.server_config {
+            let mut parts: Vec<&str> = dotted.split('.').collect();
+            let last = parts.pop().expect("split gives one part at least");
+            let mut table = &mut root;
+            for part in parts {
+                let entry = table.entry(part).or_insert_with(|| toml::Table::new().into());
+                if !entry.is_table() {
+                    *entry = toml::Table::new().into();
+                }
+                table = entry.as_table_mut().expect("made a table above");
+            }
+            table.insert(last.to_owned(), value.clone());
+        }
+        root
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

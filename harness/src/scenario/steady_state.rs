@@ -17,7 +17,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 const PROOF_MAX: usize = 20;
 
 /// Everything that was seen, on the run's clock (nanoseconds).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Facts<'a> {
     pub operations: &'a [Operation],
     /// Class names; a class id is an index into it.
@@ -40,7 +40,13 @@ pub struct Probe {
 }
 
 /// Asks once; no answer within `timeout` is an answer with status 0.
-pub async fn probe(client: &reqwest::Client, base_url: &str, path: &str, timeout: Duration, at_ns: u64) -> Probe {
+pub async fn probe(
+    client: &reqwest::Client,
+    base_url: &str,
+    path: &str,
+    timeout: Duration,
+    at_ns: u64,
+) -> Probe {
     let url = format!("{}{path}", base_url.trim_end_matches('/'));
     let asked = async {
         let answer = client.get(url).timeout(timeout).send().await?;
@@ -140,7 +146,9 @@ pub fn judge_steady(scenario: &Scenario, phases: &Phases, facts: &Facts<'_>) -> 
     let span = Span { from_ns: before.from_ns.max(before.to_ns.saturating_sub(window)), to_ns: before.to_ns };
     let checks = scenario.steady_state.checks.iter();
     checks
-        .map(|check| evaluate(check, span, facts).criterion(format!("steady: {}", check.name), Kind::Validity))
+        .map(|check| {
+            evaluate(check, span, facts).criterion(format!("steady: {}", check.name), Kind::Validity)
+        })
         .collect()
 }
 
@@ -204,8 +212,13 @@ fn evaluate(check: &Check, window: Span, facts: &Facts<'_>) -> Found {
             let Some(found) = tally.value(*metric, span) else {
                 return Found::nothing("no operation was due in the window");
             };
-            let detail =
-                format!("{} {} of {} operations, wanted {} {value}", metric.name(), short(found), tally.due, op.sign());
+            let detail = format!(
+                "{} {} of {} operations, wanted {} {value}",
+                metric.name(),
+                short(found),
+                tally.due,
+                op.sign()
+            );
             Found::decided(op.holds(found, *value), detail, tally.codes())
         }
         Subject::Series { series, op, value } => sampled(series, *op, *value, span, facts),
@@ -231,7 +244,8 @@ fn sampled(series: &str, op: Op, value: f64, span: Span, facts: &Facts<'_>) -> F
     let highest = points.iter().map(|(_, v)| *v).fold(f64::MIN, f64::max);
     if op == Op::Increases {
         let grown = highest - first.1;
-        let detail = format!("{series} rose by {} from {}, wanted at least {value}", short(grown), short(first.1));
+        let detail =
+            format!("{series} rose by {} from {}, wanted at least {value}", short(grown), short(first.1));
         return Found::decided(grown >= value, detail, vec![]);
     }
     let wrong: Vec<String> = points
@@ -270,10 +284,15 @@ fn answered(
     let mut wanted = Vec::new();
     wanted.extend(status.map(|status| format!("status {status}")));
     wanted.extend(json.map(|(pointer, op, value)| format!("{pointer} {} {value}", op.sign())));
-    let detail =
-        format!("{path}: {} of {} answers with {}", probes.len() - wrong.len(), probes.len(), wanted.join(" and "));
+    let detail = format!(
+        "{path}: {} of {} answers with {}",
+        probes.len() - wrong.len(),
+        probes.len(),
+        wanted.join(" and ")
+    );
     let proof = wrong.iter().take(PROOF_MAX).map(|p| {
-        let value = json.and_then(|(pointer, ..)| p.body.pointer(pointer)).map_or(String::new(), |v| format!(" {v}"));
+        let value =
+            json.and_then(|(pointer, ..)| p.body.pointer(pointer)).map_or(String::new(), |v| format!(" {v}"));
         format!("{} s: status {}{value}", short(p.at_ns as f64 / 1e9), p.status)
     });
     Found::decided(wrong.is_empty(), detail, proof.collect())
@@ -309,7 +328,8 @@ impl Tally {
         facts: &Facts<'_>,
     ) -> Self {
         let wanted = |class: u16| {
-            classes.is_empty() || facts.classes.get(usize::from(class)).is_some_and(|name| classes.contains(name))
+            classes.is_empty()
+                || facts.classes.get(usize::from(class)).is_some_and(|name| classes.contains(name))
         };
         let mut tally = Tally::default();
         for operation in operations.filter(|o| wanted(o.class.0)) {
@@ -401,8 +421,13 @@ mod tests {
         let operations: Vec<_> = (0..99).map(|n| operation(n, n * 10, 5, Came::Ok)).collect();
         let classes = ["createOrder".to_owned()];
         let samples = BTreeMap::new();
-        let mut facts =
-            Facts { operations: &operations, classes: &classes, dropped: vec![], probes: &[], samples: &samples };
+        let mut facts = Facts {
+            operations: &operations,
+            classes: &classes,
+            dropped: vec![],
+            probes: &[],
+            samples: &samples,
+        };
         let check = metric(Metric::OkRatio, Op::Ge, 0.995);
         assert_eq!(evaluate(&check, FIVE, &facts).outcome, Outcome::Pass);
         facts.dropped.push((0, 0, 1));
@@ -412,7 +437,8 @@ mod tests {
     #[test]
     fn a_window_without_operations_decides_nothing() {
         let (classes, samples) = (["createOrder".to_owned()], BTreeMap::new());
-        let facts = Facts { operations: &[], classes: &classes, dropped: vec![], probes: &[], samples: &samples };
+        let facts =
+            Facts { operations: &[], classes: &classes, dropped: vec![], probes: &[], samples: &samples };
         let found = evaluate(&metric(Metric::P95Ms, Op::Le, 100.0), FIVE, &facts);
         assert!(matches!(found.outcome, Outcome::Inconclusive(_)), "{:?}", found.outcome);
     }
@@ -427,10 +453,15 @@ mod tests {
         };
         let probes = [probe(0, "healthy"), probe(1, "healthy"), probe(2, "degraded"), probe(4, "degraded")];
         let (classes, samples) = (["createOrder".to_owned()], BTreeMap::new());
-        let facts = Facts { operations: &[], classes: &classes, dropped: vec![], probes: &probes, samples: &samples };
+        let facts =
+            Facts { operations: &[], classes: &classes, dropped: vec![], probes: &probes, samples: &samples };
         let json = Some(("/status".to_owned(), Op::Eq, serde_json::json!("degraded")));
         let subject = Subject::Http { path: "/health".into(), status: None, json };
-        let check = |within| Check { name: "c".into(), subject: subject.clone(), within: Duration::from_secs(within) };
+        let check = |within| Check {
+            name: "c".into(),
+            subject: subject.clone(),
+            within: Duration::from_secs(within),
+        };
         assert_eq!(evaluate(&check(2), FIVE, &facts).outcome, Outcome::Pass);
         assert_eq!(evaluate(&check(1), FIVE, &facts).outcome, Outcome::Fail);
     }
@@ -443,8 +474,13 @@ mod tests {
             late.completed_ns = None;
         }
         let (classes, samples) = (["createOrder".to_owned()], BTreeMap::new());
-        let facts =
-            Facts { operations: &operations, classes: &classes, dropped: vec![], probes: &[], samples: &samples };
+        let facts = Facts {
+            operations: &operations,
+            classes: &classes,
+            dropped: vec![],
+            probes: &[],
+            samples: &samples,
+        };
         let span = Span { from_ns: 0, to_ns: 3 * SECOND_NS };
         let good = seconds(&[metric(Metric::P95Ms, Op::Le, 100.0)], span, &facts);
         assert_eq!(good, [(0, true), (SECOND_NS, false), (2 * SECOND_NS, true)]);
