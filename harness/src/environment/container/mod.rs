@@ -2,7 +2,7 @@
 //! fixed port of 127.0.0.1, so that it comes back at its address after a kill, and carries the run's id as a label.
 
 mod control;
-pub mod images;
+mod images;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,6 +54,28 @@ pub(crate) async fn engine() -> Result<Docker, String> {
         Ok(Err(error)) => Err(format!("the container engine does not answer: {error}")),
         Err(_) => Err(format!("the container engine does not answer within {ENGINE_ANSWERS_WITHIN:?}")),
     }
+}
+
+/// What an engine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineReport {
+    pub version: String,
+    /// Each image that was asked about, and whether the engine has it.
+    pub images: Vec<(String, bool)>,
+    /// Those that it has.
+    pub local: Vec<String>,
+}
+
+/// Asks the engine for its version and for images, without pulling; the error says why there is none.
+pub async fn engine_report(wanted: &[String]) -> Result<EngineReport, String> {
+    let docker = engine().await?;
+    let version = docker.version().await.map_err(|error| error.to_string())?;
+    let mut images = Vec::new();
+    for name in wanted.iter().filter(|name| !name.is_empty()) {
+        images.push((name.clone(), images::local(&docker, name).await.is_some()));
+    }
+    let local = images.iter().filter(|(_, is_local)| *is_local).map(|(name, _)| name.clone()).collect();
+    Ok(EngineReport { version: version.version.unwrap_or_default(), images, local })
 }
 
 impl ContainerBackend {
@@ -134,7 +156,11 @@ impl ContainerBackend {
         let mut words = settings.command.clone();
         match name {
             ServiceName::Postgres => words.extend(postgres::arguments(settings)),
-            ServiceName::Redis => words.extend(redis::arguments(settings)),
+            ServiceName::Redis => {
+                // Clients come from outside the container's loopback; only this machine reaches the published port.
+                words.extend(["--protected-mode", "no"].map(str::to_owned));
+                words.extend(redis::arguments(settings));
+            }
             ServiceName::Nats => words.extend(["--config", nats::CONTAINER_CONFIGURATION].map(str::to_owned)),
         }
         words

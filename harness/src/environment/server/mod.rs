@@ -89,6 +89,14 @@ impl Server {
         &self.config
     }
 
+    /// Writes a configuration for a server that the user starts: it listens on port 8000 of 127.0.0.1.
+    pub fn write_configuration(file: &Path, spool: &Path) -> anyhow::Result<PathBuf> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8000));
+        let table = configuration::table(address, spool, toml::Table::new());
+        std::fs::write(file, toml::to_string(&table)?).with_context(|| format!("write {}", file.display()))?;
+        Ok(file.to_owned())
+    }
+
     pub fn binary(&self) -> &Path {
         &self.binary
     }
