@@ -84,11 +84,16 @@ impl<'a> Link<'a> {
                 Step::Wait(at) => wake = at,
                 Step::Fin => return finish(to),
                 Step::End(finish) => return Outcome::End(finish),
+                Step::Broken => return Outcome::Broken,
                 Step::Gone if self.way == Direction::Upstream => return Outcome::End(Finish::Close),
                 Step::Gone => return Outcome::Finished,
             }
             tokio::select! {
-                changed = self.plan.changed() => if changed.is_err() { return Outcome::End(Finish::Close) },
+                changed = self.plan.changed() => match changed {
+                    // Waiting has marked the plan as seen, but nobody has followed it yet.
+                    Ok(()) => self.plan.mark_changed(),
+                    Err(_) => return Outcome::End(Finish::Close),
+                },
                 ready = from.readable(), if self.pipeline.wants_input() => {
                     if (ready.is_err() || !self.transfer(from, to)) && let Some(outcome) = self.receiver_gone() {
                         return outcome;

@@ -45,6 +45,8 @@ pub enum Step {
     Fin,
     /// End the connection; an effect that demands it is named by its record.
     End(Finish),
+    /// The sender reset its connection and all that came before was written: pass the reset on.
+    Broken,
     /// The sender has gone and the receiver is not to hear of it.
     Gone,
 }
@@ -284,7 +286,7 @@ impl Pipeline {
         match finish {
             _ if at > now => Step::Wait(Some(at)),
             Finish::Close => Step::Fin,
-            Finish::Reset => Step::End(Finish::Reset),
+            Finish::Reset => Step::Broken,
         }
     }
 

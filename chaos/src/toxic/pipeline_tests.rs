@@ -52,7 +52,7 @@ fn run(pipeline: &mut Pipeline, mut now: Instant) -> (Vec<u8>, Duration, Step) {
 fn latency_delays_from_arrival_and_its_removal_delivers_at_once() {
     let (mut pipe, start) = (pipeline(), Instant::now());
     let latency = effect(1, Kind::Latency { delay: Duration::from_millis(100), jitter: Duration::ZERO });
-    pipe.apply(&[latency.clone()], start);
+    pipe.apply(std::slice::from_ref(&latency), start);
     pipe.receive(b"a", start);
     pipe.receive(b"b", start + Duration::from_millis(40));
     let (out, step) = drain(&mut pipe, start + Duration::from_millis(99));
@@ -79,7 +79,7 @@ fn two_latencies_add_up() {
 fn silence_swallows_what_waits_and_what_comes_and_outlives_its_fault() {
     let (mut pipe, start) = (pipeline(), Instant::now());
     let latency = effect(1, Kind::Latency { delay: Duration::from_secs(1), jitter: Duration::ZERO });
-    pipe.apply(&[latency.clone()], start);
+    pipe.apply(std::slice::from_ref(&latency), start);
     pipe.receive(b"waiting", start);
     let silence = effect(2, Kind::Silence);
     pipe.apply(&[latency, silence.clone()], start);
