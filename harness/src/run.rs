@@ -29,7 +29,8 @@ impl Run {
     /// SIGTERM: every wait in the harness also waits for it.
     pub fn create(id: String, seed: u64, folder: PathBuf, cancel: CancellationToken) -> anyhow::Result<Self> {
         use anyhow::Context;
-        std::fs::create_dir_all(&folder).with_context(|| format!("create run folder {}", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("create run folder {}", folder.display()))?;
         let folder = folder.canonicalize().with_context(|| format!("resolve {}", folder.display()))?;
         let pid = std::process::id() as i32;
         let start_ticks = process_start_ticks(pid).context("read the harness's own start time")?;

@@ -65,7 +65,9 @@ impl Verdict {
         } else if failed(Kind::Residue) {
             Verdict::Residue
         } else if failed(Kind::Validity)
-            || criteria.iter().any(|c| matches!(c.outcome, Outcome::Inconclusive(_)) && c.kind == Kind::Validity)
+            || criteria
+                .iter()
+                .any(|c| matches!(c.outcome, Outcome::Inconclusive(_)) && c.kind == Kind::Validity)
         {
             Verdict::Inconclusive
         } else if failed(Kind::Slo) {

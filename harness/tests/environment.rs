@@ -72,11 +72,15 @@ async fn exercise(environment: &Environment) {
         assert!(!service.version.is_empty(), "{name} has no version");
         let before = environment.proxy(name).counters().accepted;
         answers(name, service.proxied_url()).await;
-        assert!(environment.proxy(name).counters().accepted > before, "{name} was not reached through its proxy");
+        assert!(
+            environment.proxy(name).counters().accepted > before,
+            "{name} was not reached through its proxy"
+        );
         let control: Arc<dyn Control> = environment.control(name.as_str()).expect("own service");
 
         assert!(control.pause().await.expect("pause") > 0, "{name}: nothing was paused");
-        let silent = tokio::time::timeout(Duration::from_millis(500), probe::ask(name, service.direct_url())).await;
+        let silent =
+            tokio::time::timeout(Duration::from_millis(500), probe::ask(name, service.direct_url())).await;
         assert!(!matches!(silent, Ok(Ok(_))), "{name} answers while it is paused");
         assert!(control.resume().await.expect("resume") > 0, "{name}: nothing was resumed");
         answers(name, service.direct_url()).await;
@@ -131,7 +135,8 @@ async fn a_panic_leaves_nothing() {
     let run = run_in(folder.path());
     let owner = run.clone();
     let task = tokio::spawn(async move {
-        let _environment = Environment::up(&owner, request(BackendChoice::Process)).await.expect("environment");
+        let _environment =
+            Environment::up(&owner, request(BackendChoice::Process)).await.expect("environment");
         panic!("planted");
     });
     assert!(task.await.expect_err("the task panicked").is_panic());

@@ -46,7 +46,8 @@ async fn container_rows(settings: &Settings) -> (bool, Vec<Row>) {
     let mut rows = vec![("container engine".into(), "works", report.version)];
     let has = |image: &String| report.local.contains(image);
     for (image, is_local) in report.images {
-        let (state, remark) = if is_local { ("works", "local") } else { ("absent", "not local; pulled when it can be") };
+        let (state, remark) =
+            if is_local { ("works", "local") } else { ("absent", "not local; pulled when it can be") };
         rows.push((format!("image {image}"), state, remark.into()));
     }
     (wanted.iter().all(|names| names.iter().any(has)), rows)
@@ -75,7 +76,10 @@ fn process_rows() -> (bool, Vec<Row>) {
 fn fault_rows() -> Vec<Row> {
     let is_root = nix::unistd::geteuid().is_root();
     let user = if is_root { "root; services run as an unprivileged user" } else { "ordinary user" };
-    let cgroup = match (Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), Path::new("/sys/fs/cgroup/memory").exists()) {
+    let cgroup = match (
+        Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+        Path::new("/sys/fs/cgroup/memory").exists(),
+    ) {
         (true, _) => "version 2",
         (false, true) => "version 1",
         (false, false) => "none is mounted",
@@ -84,7 +88,11 @@ fn fault_rows() -> Vec<Row> {
     let row = |what: &str, state, remark: &str| (what.to_owned(), state, remark.to_owned());
     vec![
         row("user", "works", user),
-        row("faults on links", "works", "latency, refuse, reset, blackhole, bandwidth: in the proxy, no privilege"),
+        row(
+            "faults on links",
+            "works",
+            "latency, refuse, reset, blackhole, bandwidth: in the proxy, no privilege",
+        ),
         row("faults on processes", "works", "kill, pause, restart of what the harness started"),
         row("faults by cgroup", if cgroup.starts_with("version") { needs_root } else { "absent" }, cgroup),
     ]

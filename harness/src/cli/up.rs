@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::environment::{BackendChoice, Environment, Error, Request, Server, ServerRequest, ServiceName, Settings};
+use crate::environment::{
+    BackendChoice, Environment, Error, Request, Server, ServerRequest, ServiceName, Settings,
+};
 use crate::run::Run;
 
 /// Start Postgres, Redis and NATS behind fault proxies and keep them until Ctrl-C
@@ -83,7 +85,11 @@ fn describe(run: &Run, environment: &Environment) -> anyhow::Result<String> {
             ServiceName::Nats => "NATS_URL",
         };
         text += &format!("{} {} ({})\n", service.name, service.version, service.origin);
-        text += &format!("  through the proxy  {}\n  direct             {}\n", service.proxied_url(), service.direct_url());
+        text += &format!(
+            "  through the proxy  {}\n  direct             {}\n",
+            service.proxied_url(),
+            service.direct_url()
+        );
         exports += &format!("export {variable}={}\n", service.proxied_url());
     }
     match environment.toxiproxy_api() {

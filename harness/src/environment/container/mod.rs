@@ -90,7 +90,10 @@ impl ContainerBackend {
         let mut all = BTreeMap::new();
         for (name, image) in ServiceName::ALL.into_iter().zip(found) {
             let image = image.map_err(|reason| {
-                not_possible(reason, "pull the images, build local ones with ci/images/build.sh, or use --backend process")
+                not_possible(
+                    reason,
+                    "pull the images, build local ones with ci/images/build.sh, or use --backend process",
+                )
             })?;
             all.insert(name, image);
         }
@@ -199,7 +202,8 @@ impl Backend for ContainerBackend {
     }
 
     async fn stop(&self) -> Vec<Leftover> {
-        let ids: Vec<String> = self.started.lock().iter().map(|container| container.id().to_owned()).collect();
+        let ids: Vec<String> =
+            self.started.lock().iter().map(|container| container.id().to_owned()).collect();
         let stops = ids.iter().map(|id| async move {
             let options = StopContainerOptionsBuilder::new().t(STOP_SECONDS).build();
             // Removal below is forced: an orderly end is a courtesy to the log, and its failure changes nothing.
@@ -221,7 +225,9 @@ impl Backend for ContainerBackend {
             work.join()
         });
         match removed {
-            Ok(Ok(leftovers)) => leftovers.iter().for_each(|left| tracing::warn!("{}: {}", left.kind, left.detail)),
+            Ok(Ok(leftovers)) => {
+                leftovers.iter().for_each(|left| tracing::warn!("{}: {}", left.kind, left.detail))
+            }
             Ok(Err(error)) => tracing::warn!("containers stay behind: {error}"),
             Err(_) => tracing::warn!("containers stay behind: their removal panicked"),
         }

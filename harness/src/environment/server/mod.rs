@@ -93,7 +93,8 @@ impl Server {
     pub fn write_configuration(file: &Path, spool: &Path) -> anyhow::Result<PathBuf> {
         let address = SocketAddr::from(([127, 0, 0, 1], 8000));
         let table = configuration::table(address, spool, toml::Table::new());
-        std::fs::write(file, toml::to_string(&table)?).with_context(|| format!("write {}", file.display()))?;
+        std::fs::write(file, toml::to_string(&table)?)
+            .with_context(|| format!("write {}", file.display()))?;
         Ok(file.to_owned())
     }
 
@@ -171,7 +172,8 @@ impl Prepared {
         let table = configuration::table(address, &folder.join("spool"), overrides);
         let grace = configuration::grace(&table)?;
         let config = folder.join("fraiseql.toml");
-        std::fs::write(&config, toml::to_string(&table)?).with_context(|| format!("write {}", config.display()))?;
+        std::fs::write(&config, toml::to_string(&table)?)
+            .with_context(|| format!("write {}", config.display()))?;
         let environment = configuration::environment(urls);
         Ok(Prepared { binary, address, folder, config, grace, environment })
     }
