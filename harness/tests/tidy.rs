@@ -48,7 +48,10 @@ fn tiers(lib: &str) -> BTreeMap<String, usize> {
             "```" => inside = false,
             words if inside => {
                 for module in words.split_whitespace() {
-                    assert!(tiers.insert(module.to_owned(), tier).is_none(), "`{module}` stands on two tiers");
+                    assert!(
+                        tiers.insert(module.to_owned(), tier).is_none(),
+                        "`{module}` stands on two tiers"
+                    );
                 }
                 tier += 1;
             }
@@ -65,7 +68,9 @@ fn upward_uses(own: &str, text: &str, tiers: &BTreeMap<String, usize>) -> BTreeS
     let code: String =
         text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     path.captures_iter(&code)
-        .flat_map(|found| word.find_iter(found.get(1).expect("group").as_str()).map(|m| m.as_str()).collect::<Vec<_>>())
+        .flat_map(|found| {
+            word.find_iter(found.get(1).expect("group").as_str()).map(|m| m.as_str()).collect::<Vec<_>>()
+        })
         .filter(|used| *used != own && tiers.get(*used).is_some_and(|tier| *tier <= tiers[own]))
         .map(str::to_owned)
         .collect()
@@ -88,7 +93,8 @@ fn modules_use_only_modules_on_lower_tiers() {
         let source = Path::new(package).join("src");
         for file in rust_files().iter().filter(|file| file.starts_with(&source)) {
             let below = file.strip_prefix(&source).expect("filtered");
-            let own = below.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
+            let own =
+                below.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
             if tiers.contains_key(&own) {
                 for used in upward_uses(&own, &read(file), &tiers) {
                     violations.push(format!("{}: `{own}` uses `{used}`", file.display()));
@@ -106,7 +112,10 @@ fn an_upward_use_is_seen() {
     assert_eq!(tiers["toxic"], 1);
     assert!(upward_uses("proxy", "use crate::seed::stream;", &tiers).is_empty());
     assert_eq!(upward_uses("proxy", "use crate::{seed, api};", &tiers), BTreeSet::from(["api".to_owned()]));
-    assert_eq!(upward_uses("proxy", "let x = crate::toxic::y();", &tiers), BTreeSet::from(["toxic".to_owned()]));
+    assert_eq!(
+        upward_uses("proxy", "let x = crate::toxic::y();", &tiers),
+        BTreeSet::from(["toxic".to_owned()])
+    );
     assert!(upward_uses("proxy", "// crate::api is above", &tiers).is_empty());
 }
 
@@ -119,7 +128,10 @@ fn packages_depend_downwards_only() {
     };
     assert!(!mentions("chaos", "harness") && !mentions("chaos", "fraiseql-runtime"), "chaos stands alone");
     assert!(!mentions("harness", "fraiseql-runtime"), "the harness drives the server as a process");
-    assert!(!mentions("runtime", "harness") && !mentions("runtime", "chaos"), "the runtime ships without the harness");
+    assert!(
+        !mentions("runtime", "harness") && !mentions("runtime", "chaos"),
+        "the runtime ships without the harness"
+    );
 }
 
 #[test]
@@ -143,16 +155,48 @@ fn the_top_level_is_the_agreed_one() {
         .iter()
         .map(|file| file.iter().next().expect("a name").to_string_lossy().into_owned())
         .collect();
-    for required in
-        ["Cargo.toml", "runtime", "harness", "scenarios", "fixtures", "chaos", "dashboards", "alerts", "runbooks", "ci"]
-    {
+    for required in [
+        "Cargo.toml",
+        "runtime",
+        "harness",
+        "scenarios",
+        "fixtures",
+        "chaos",
+        "dashboards",
+        "alerts",
+        "runbooks",
+        "ci",
+    ] {
         assert!(entries.contains(required), "`{required}` is missing at the top level");
     }
     let known = BTreeSet::from([
-        "Cargo.toml", "Cargo.lock", "runtime", "harness", "scenarios", "fixtures", "chaos", "dashboards", "alerts",
-        "runbooks", "ci", "docs", "README.md", "ARCHITECTURE.md", "AGENTS.md", "LICENSE-MIT", "LICENSE-APACHE",
-        "rust-toolchain.toml", "rustfmt.toml", "clippy.toml", "deny.toml", "harness.toml", ".gitignore", ".dockerignore",
-        ".ci", ".github", ".config",
+        "Cargo.toml",
+        "Cargo.lock",
+        "runtime",
+        "harness",
+        "scenarios",
+        "fixtures",
+        "chaos",
+        "dashboards",
+        "alerts",
+        "runbooks",
+        "ci",
+        "docs",
+        "README.md",
+        "ARCHITECTURE.md",
+        "AGENTS.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "rust-toolchain.toml",
+        "rustfmt.toml",
+        "clippy.toml",
+        "deny.toml",
+        "harness.toml",
+        ".gitignore",
+        ".dockerignore",
+        ".ci",
+        ".github",
+        ".config",
     ]);
     let unknown: Vec<&String> = entries.iter().filter(|e| !known.contains(e.as_str())).collect();
     assert!(unknown.is_empty(), "top-level entries without a reason in ARCHITECTURE.md: {unknown:?}");

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::run::Run;
 
 pub use backend::{BackendChoice, Chosen, ExternalUrls, Kind};
+pub use container::{EngineReport, engine_report};
 pub use control::Control;
 pub use server::{Server, ServerRequest};
 pub use settings::Settings;

@@ -15,7 +15,8 @@ pub(crate) fn url(address: &str) -> String {
 
 /// The configuration file. `listen` is `address:port`.
 pub(crate) fn configuration(settings: &ServiceSettings, listen: &str, store: &Path) -> String {
-    let mut text = format!("listen: \"{listen}\"\njetstream {{\n  store_dir: {:?}\n}}\n", store.display().to_string());
+    let mut text =
+        format!("listen: \"{listen}\"\njetstream {{\n  store_dir: {:?}\n}}\n", store.display().to_string());
     for (key, value) in &settings.settings {
         writeln!(text, "{key}: {value}").expect("writing to a string cannot fail");
     }

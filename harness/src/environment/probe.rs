@@ -24,7 +24,11 @@ pub async fn ask(name: ServiceName, url: &str) -> Result<Facts, String> {
     answer.map_err(|error| format!("{error:#}"))
 }
 
-pub(crate) async fn wait_ready(name: ServiceName, started: &Started, within: Duration) -> Result<Facts, Error> {
+pub(crate) async fn wait_ready(
+    name: ServiceName,
+    started: &Started,
+    within: Duration,
+) -> Result<Facts, Error> {
     let ready = wait::until(within, Duration::from_millis(25), || async {
         // A process that has ended will not answer any more: say so at once instead of at the deadline.
         if let Some(control) = &started.control

@@ -33,8 +33,10 @@ impl Proxies {
                 upstream,
                 seed: run.seed(),
             };
-            let proxy =
-                registry.create(config).await.map_err(|error| Error::start(format!("proxy {name}"), error))?;
+            let proxy = registry
+                .create(config)
+                .await
+                .map_err(|error| Error::start(format!("proxy {name}"), error))?;
             proxies.by_service.insert(name, proxy);
         }
         proxies.serve_api(registry, &settings.api).await;
@@ -55,7 +57,7 @@ impl Proxies {
         self.api = listener.local_addr().ok();
         let end = self.end.clone();
         tokio::spawn(async move {
-            if let Err(error) = serve(registry, listener, end).await {
+            if let Err(error) = chaos::api::serve(registry, listener, end).await {
                 tracing::warn!("the Toxiproxy API ended: {error}");
             }
         });
@@ -71,7 +73,8 @@ impl Proxies {
 
     /// `url` with the proxy's address in place of the service's.
     pub fn url_through(&self, name: ServiceName, url: &str) -> Result<String, Error> {
-        redirect(url, self.get(name).listen_address()).map_err(|error| Error::start(format!("proxy {name}"), error))
+        redirect(url, self.get(name).listen_address())
+            .map_err(|error| Error::start(format!("proxy {name}"), error))
     }
 
     pub async fn stop(&self) {
@@ -114,4 +117,3 @@ mod tests {
         assert_eq!(url, "postgres://u:p%40@127.0.0.1:7777/shop?x=1");
     }
 }
-async fn serve(_: Registry, _: tokio::net::TcpListener, end: CancellationToken) -> Result<(), String> { end.cancelled().await; Ok(()) }

@@ -50,7 +50,8 @@ impl ContainerControl {
     }
 
     async fn processes(&self) -> anyhow::Result<u64> {
-        let answer = self.docker.top_processes(&self.id, None::<TopOptions>).await.context("list its processes")?;
+        let answer =
+            self.docker.top_processes(&self.id, None::<TopOptions>).await.context("list its processes")?;
         Ok(answer.processes.map_or(0, |list| list.len() as u64))
     }
 

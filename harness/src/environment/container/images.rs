@@ -32,7 +32,11 @@ pub(crate) async fn local(docker: &Docker, name: &str) -> Option<Image> {
 }
 
 /// Finds or pulls; the error says what was tried.
-pub(crate) async fn resolve(docker: &Docker, wanted: &ServiceSettings, within: Duration) -> Result<Image, String> {
+pub(crate) async fn resolve(
+    docker: &Docker,
+    wanted: &ServiceSettings,
+    within: Duration,
+) -> Result<Image, String> {
     if let Some(image) = local(docker, &wanted.image).await {
         return Ok(image);
     }

@@ -2,7 +2,7 @@
 //! fixed port of 127.0.0.1, so that it comes back at its address after a kill, and carries the run's id as a label.
 
 mod control;
-pub mod images;
+mod images;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,6 +56,28 @@ pub(crate) async fn engine() -> Result<Docker, String> {
     }
 }
 
+/// What an engine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineReport {
+    pub version: String,
+    /// Each image that was asked about, and whether the engine has it.
+    pub images: Vec<(String, bool)>,
+    /// Those that it has.
+    pub local: Vec<String>,
+}
+
+/// Asks the engine for its version and for images, without pulling; the error says why there is none.
+pub async fn engine_report(wanted: &[String]) -> Result<EngineReport, String> {
+    let docker = engine().await?;
+    let version = docker.version().await.map_err(|error| error.to_string())?;
+    let mut images = Vec::new();
+    for name in wanted.iter().filter(|name| !name.is_empty()) {
+        images.push((name.clone(), images::local(&docker, name).await.is_some()));
+    }
+    let local = images.iter().filter(|(_, is_local)| *is_local).map(|(name, _)| name.clone()).collect();
+    Ok(EngineReport { version: version.version.unwrap_or_default(), images, local })
+}
+
 impl ContainerBackend {
     /// Asks the engine and makes sure that every image is there.
     pub async fn prepare(run: &Run, settings: &Settings) -> Result<ContainerBackend, Error> {
@@ -68,7 +90,10 @@ impl ContainerBackend {
         let mut all = BTreeMap::new();
         for (name, image) in ServiceName::ALL.into_iter().zip(found) {
             let image = image.map_err(|reason| {
-                not_possible(reason, "pull the images, build local ones with ci/images/build.sh, or use --backend process")
+                not_possible(
+                    reason,
+                    "pull the images, build local ones with ci/images/build.sh, or use --backend process",
+                )
             })?;
             all.insert(name, image);
         }
@@ -134,7 +159,11 @@ impl ContainerBackend {
         let mut words = settings.command.clone();
         match name {
             ServiceName::Postgres => words.extend(postgres::arguments(settings)),
-            ServiceName::Redis => words.extend(redis::arguments(settings)),
+            ServiceName::Redis => {
+                // Clients come from outside the container's loopback; only this machine reaches the published port.
+                words.extend(["--protected-mode", "no"].map(str::to_owned));
+                words.extend(redis::arguments(settings));
+            }
             ServiceName::Nats => words.extend(["--config", nats::CONTAINER_CONFIGURATION].map(str::to_owned)),
         }
         words
@@ -173,7 +202,8 @@ impl Backend for ContainerBackend {
     }
 
     async fn stop(&self) -> Vec<Leftover> {
-        let ids: Vec<String> = self.started.lock().iter().map(|container| container.id().to_owned()).collect();
+        let ids: Vec<String> =
+            self.started.lock().iter().map(|container| container.id().to_owned()).collect();
         let stops = ids.iter().map(|id| async move {
             let options = StopContainerOptionsBuilder::new().t(STOP_SECONDS).build();
             // Removal below is forced: an orderly end is a courtesy to the log, and its failure changes nothing.
@@ -195,7 +225,9 @@ impl Backend for ContainerBackend {
             work.join()
         });
         match removed {
-            Ok(Ok(leftovers)) => leftovers.iter().for_each(|left| tracing::warn!("{}: {}", left.kind, left.detail)),
+            Ok(Ok(leftovers)) => {
+                leftovers.iter().for_each(|left| tracing::warn!("{}: {}", left.kind, left.detail))
+            }
             Ok(Err(error)) => tracing::warn!("containers stay behind: {error}"),
             Err(_) => tracing::warn!("containers stay behind: their removal panicked"),
         }

@@ -71,7 +71,9 @@ mod tests {
         let inner = outer.path().join("inner");
         std::fs::create_dir(&inner).expect("inner folder");
         let stranger = Account { name: "stranger".into(), uid: 54321, gid: 54321 };
-        let mode = |mode| std::fs::set_permissions(outer.path(), std::fs::Permissions::from_mode(mode)).expect("chmod");
+        let mode = |mode| {
+            std::fs::set_permissions(outer.path(), std::fs::Permissions::from_mode(mode)).expect("chmod")
+        };
         mode(0o700);
         assert!(!can_enter(Some(&stranger), &inner));
         assert!(can_enter(None, &inner));

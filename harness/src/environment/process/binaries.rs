@@ -42,12 +42,16 @@ const USUAL: [&str; 8] = [
 impl Search {
     /// PATH, then the usual folders. The cache is the user's (XDG), or /var/cache for root, whose home the services'
     /// unprivileged user cannot enter.
-    #[expect(clippy::disallowed_methods, reason = "the one place of the process backend that reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place of the process backend that reads the environment"
+    )]
     pub fn of_this_machine() -> Search {
         let mut folders: Vec<PathBuf> =
             std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
         folders.extend(USUAL.iter().map(PathBuf::from));
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let cache = if nix::unistd::geteuid().is_root() {
             PathBuf::from("/var/cache")
         } else {
@@ -72,7 +76,10 @@ impl Search {
 
     fn below(&self, root: &Path) -> Search {
         let folders = ["usr/lib/postgresql/*/bin", "usr/bin", "usr/sbin", "bin", "sbin"];
-        Search { folders: folders.iter().map(|folder| root.join(folder)).collect(), cache: self.cache.clone() }
+        Search {
+            folders: folders.iter().map(|folder| root.join(folder)).collect(),
+            cache: self.cache.clone(),
+        }
     }
 }
 
@@ -87,9 +94,11 @@ impl Binaries {
             return Ok(binaries);
         }
         let missing = Binaries::find(search, None).err().unwrap_or_default();
-        fetch::fetch(&search.cache, &fetch::packages_of(&missing)).await.map_err(|error| Error::NotPossible {
-            reason: format!("{} not found, and fetching failed: {error:#}", missing.join(", ")),
-            hint: format!("install: {}", fetch::install_command()),
+        fetch::fetch(&search.cache, &fetch::packages_of(&missing)).await.map_err(|error| {
+            Error::NotPossible {
+                reason: format!("{} not found, and fetching failed: {error:#}", missing.join(", ")),
+                hint: format!("install: {}", fetch::install_command()),
+            }
         })?;
         Binaries::find(search, Some(&root)).map_err(|missing| Error::NotPossible {
             reason: format!("{} not found, not even in the fetched packages", missing.join(", ")),
@@ -156,7 +165,8 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
         // A second star stands at the end and fits anything.
         let (after, open_end) = after.split_once('*').map_or((after, false), |(middle, _)| (middle, true));
         let fits = |name: &str| {
-            name.strip_prefix(before).is_some_and(|rest| if open_end { rest.contains(after) } else { rest.ends_with(after) })
+            name.strip_prefix(before)
+                .is_some_and(|rest| if open_end { rest.contains(after) } else { rest.ends_with(after) })
         };
         paths = paths
             .iter()
@@ -176,7 +186,8 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
 }
 
 fn version_of(name: &str) -> u64 {
-    let digits: String = name.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let digits: String =
+        name.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or(0)
 }
 

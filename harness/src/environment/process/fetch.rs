@@ -79,7 +79,8 @@ pub async fn fetch(cache: &Path, packages: &[&str]) -> anyhow::Result<()> {
     let _lock = lock(cache).await?;
     let done = unpacked(cache).join("packages.txt");
     let present = std::fs::read_to_string(&done).unwrap_or_default();
-    let wanted: Vec<&str> = packages.iter().copied().filter(|name| !present.lines().any(|line| line == *name)).collect();
+    let wanted: Vec<&str> =
+        packages.iter().copied().filter(|name| !present.lines().any(|line| line == *name)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -95,7 +96,11 @@ pub async fn fetch(cache: &Path, packages: &[&str]) -> anyhow::Result<()> {
 }
 
 async fn fetch_into(cache: &Path, work: &Path, packages: &[&str]) -> anyhow::Result<()> {
-    say(&format!("fetching {} into {} (no root, nothing is installed)", packages.join(", "), cache.display()));
+    say(&format!(
+        "fetching {} into {} (no root, nothing is installed)",
+        packages.join(", "),
+        cache.display()
+    ));
     let debs = work.join("debs");
     std::fs::create_dir_all(&debs).with_context(|| format!("make {}", debs.display()))?;
     if let Err(error) = download(&[], &debs, packages).await {
@@ -192,9 +197,11 @@ fn make_public(folder: &Path) -> anyhow::Result<()> {
 async fn lock(cache: &Path) -> anyhow::Result<Flock<std::fs::File>> {
     let path = cache.join("lock");
     let file = std::fs::File::create(&path).with_context(|| format!("open {}", path.display()))?;
-    tokio::task::spawn_blocking(move || Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno))
-        .await?
-        .with_context(|| format!("lock {}", path.display()))
+    tokio::task::spawn_blocking(move || {
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)
+    })
+    .await?
+    .with_context(|| format!("lock {}", path.display()))
 }
 
 fn say(line: &str) {

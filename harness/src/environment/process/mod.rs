@@ -21,7 +21,9 @@ use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 
 use super::backend::{Backend, Started};
-use super::{Control, Error, Leftover, ServiceName, Settings, free_port, log_tail, logs, nats, postgres, redis};
+use super::{
+    Control, Error, Leftover, ServiceName, Settings, free_port, log_tail, logs, nats, postgres, redis,
+};
 use crate::run::Run;
 use account::Account;
 use binaries::Binaries;
@@ -114,9 +116,15 @@ impl ProcessBackend {
         account::give(self.account.as_ref(), &password_file)?;
         let initdb = self.binaries.initdb.clone();
         // Not syncing the fresh cluster is safe: it is only believed in after the server has run on it.
-        let words = ["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username=postgres"];
+        let words =
+            ["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username=postgres"];
         let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
-        arguments.extend(["--pwfile".into(), password_file.clone().into(), "--pgdata".into(), data.clone().into()]);
+        arguments.extend([
+            "--pwfile".into(),
+            password_file.clone().into(),
+            "--pgdata".into(),
+            data.clone().into(),
+        ]);
         let launch = self.program("initdb", &initdb, arguments, folder, Signal::SIGTERM);
         let log = launch.log.clone();
         let status = Supervised::spawn(&self.run, launch, None)?.ended(INITDB_WITHIN).await;
@@ -125,7 +133,16 @@ impl ProcessBackend {
         }
         std::fs::remove_file(&password_file).context("remove the password file")?;
         let port_text = port.to_string();
-        let fixed = ["-h", "127.0.0.1", "-p", &port_text, "-c", "unix_socket_directories=", "-c", "log_line_prefix=%m [%p] "];
+        let fixed = [
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port_text,
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "log_line_prefix=%m [%p] ",
+        ];
         let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
         arguments.extend(fixed.iter().map(OsString::from));
         arguments.extend(postgres::arguments(&self.settings.postgres).into_iter().map(OsString::from));
@@ -148,7 +165,11 @@ impl ProcessBackend {
         let text = nats::configuration(&self.settings.nats, &address.to_string(), &folder.join("jetstream"));
         std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
         account::give(self.account.as_ref(), &file)?;
-        Ok((self.binaries.nats.clone(), vec!["--config".into(), file.into()], nats::url(&address.to_string())))
+        Ok((
+            self.binaries.nats.clone(),
+            vec!["--config".into(), file.into()],
+            nats::url(&address.to_string()),
+        ))
     }
 }
 
@@ -195,7 +216,11 @@ fn data_folder(run: &Run, account: Option<&Account>) -> anyhow::Result<PathBuf> 
     let folder = if account::can_enter(account, run.folder()) {
         inside
     } else {
-        std::env::temp_dir().canonicalize()?.join(format!("fraiseql-harness-{}-{}", run.id(), std::process::id()))
+        std::env::temp_dir().canonicalize()?.join(format!(
+            "fraiseql-harness-{}-{}",
+            run.id(),
+            std::process::id()
+        ))
     };
     run.ledger().open(Holding::Folder { path: folder.clone() })?;
     account::make_private(account, &folder)?;

@@ -84,16 +84,16 @@ impl Supervised {
         }
         let (sender, exit) = watch::channel(None);
         let run = self.run.clone();
-        std::thread::Builder::new().name(format!("wait {}", self.launch.role)).spawn(move || {
-            match child.wait() {
-                Ok(status) => {
-                    if let Err(error) = run.ledger().close(holding) {
-                        tracing::warn!("process {pid} ended and its ledger entry stays open: {error}");
-                    }
-                    sender.send_replace(Some(status));
+        std::thread::Builder::new().name(format!("wait {}", self.launch.role)).spawn(move || match child
+            .wait()
+        {
+            Ok(status) => {
+                if let Err(error) = run.ledger().close(holding) {
+                    tracing::warn!("process {pid} ended and its ledger entry stays open: {error}");
                 }
-                Err(error) => tracing::warn!("wait for process {pid}: {error}"),
+                sender.send_replace(Some(status));
             }
+            Err(error) => tracing::warn!("wait for process {pid}: {error}"),
         })?;
         *self.current.lock() = Some(Current { handle, exit });
         Ok(())

@@ -58,7 +58,8 @@ pub(crate) fn tree(root: Handle) -> Vec<Handle> {
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
         next += 1;
-        let children = all.iter().filter(|(_, stat)| stat.parent == parent.pid && !matches!(stat.state, 'Z' | 'X'));
+        let children =
+            all.iter().filter(|(_, stat)| stat.parent == parent.pid && !matches!(stat.state, 'Z' | 'X'));
         found.extend(children.map(|(pid, stat)| Handle { pid: *pid, start_ticks: stat.start_ticks }));
     }
     found
@@ -149,8 +150,10 @@ mod tests {
 
     #[test]
     fn a_tree_is_frozen_continued_and_killed_with_its_children() {
-        let mut shell =
-            std::process::Command::new("sh").args(["-c", "sleep 60 & setsid sleep 60 & wait"]).spawn().expect("sh");
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & setsid sleep 60 & wait"])
+            .spawn()
+            .expect("sh");
         let pid = shell.id() as i32;
         let root = Handle { pid, start_ticks: stat(pid).expect("started").start_ticks };
         let deadline = Instant::now() + Duration::from_secs(5);

@@ -17,7 +17,8 @@ const ANNOUNCE_AFTER: Duration = Duration::from_secs(2);
 pub fn workspace() -> Option<PathBuf> {
     let here = std::env::current_dir().ok();
     let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
-    let is_root = |folder: &Path| folder.join("runtime/Cargo.toml").is_file() && folder.join("harness").is_dir();
+    let is_root =
+        |folder: &Path| folder.join("runtime/Cargo.toml").is_file() && folder.join("harness").is_dir();
     let above = here.as_deref().and_then(|here| here.ancestors().find(|folder| is_root(folder)));
     above.map(Path::to_owned).or(compiled.filter(|root| is_root(root)))
 }
@@ -37,7 +38,8 @@ pub(super) async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
     }
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("fraiseql-server"));
     beside.filter(|path| path.is_file()).ok_or_else(|| Error::NotPossible {
-        reason: "no fraiseql-server: cargo and the workspace are not here, nor is it beside the harness".into(),
+        reason: "no fraiseql-server: cargo and the workspace are not here, nor is it beside the harness"
+            .into(),
         hint: "name one with --server PATH or FRAISEQL_SERVER".into(),
     })
 }
@@ -84,7 +86,9 @@ async fn build(root: &Path) -> anyhow::Result<PathBuf> {
     };
     let announce = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
-        tracing::info!("building fraiseql-server in release form (it is missing or stale); this takes minutes once");
+        tracing::info!(
+            "building fraiseql-server in release form (it is missing or stale); this takes minutes once"
+        );
         std::future::pending::<()>().await;
     };
     let work = async { tokio::try_join!(read_messages, read_errors) };
@@ -113,7 +117,8 @@ mod tests {
     fn the_program_is_read_from_cargos_messages() {
         let ours = r#"{"reason":"compiler-artifact","target":{"name":"fraiseql-server"},"executable":"/t/fraiseql-server"}"#;
         assert_eq!(executable(ours), Some(PathBuf::from("/t/fraiseql-server")));
-        let library = r#"{"reason":"compiler-artifact","target":{"name":"fraiseql_runtime"},"executable":null}"#;
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"name":"fraiseql_runtime"},"executable":null}"#;
         assert_eq!(executable(library), None);
         assert_eq!(executable("Compiling"), None);
     }

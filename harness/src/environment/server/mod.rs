@@ -89,6 +89,15 @@ impl Server {
         &self.config
     }
 
+    /// Writes a configuration for a server that the user starts: it listens on port 8000 of 127.0.0.1.
+    pub fn write_configuration(file: &Path, spool: &Path) -> anyhow::Result<PathBuf> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8000));
+        let table = configuration::table(address, spool, toml::Table::new());
+        std::fs::write(file, toml::to_string(&table)?)
+            .with_context(|| format!("write {}", file.display()))?;
+        Ok(file.to_owned())
+    }
+
     pub fn binary(&self) -> &Path {
         &self.binary
     }
@@ -163,7 +172,8 @@ impl Prepared {
         let table = configuration::table(address, &folder.join("spool"), overrides);
         let grace = configuration::grace(&table)?;
         let config = folder.join("fraiseql.toml");
-        std::fs::write(&config, toml::to_string(&table)?).with_context(|| format!("write {}", config.display()))?;
+        std::fs::write(&config, toml::to_string(&table)?)
+            .with_context(|| format!("write {}", config.display()))?;
         let environment = configuration::environment(urls);
         Ok(Prepared { binary, address, folder, config, grace, environment })
     }

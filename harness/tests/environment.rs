@@ -1,0 +1,196 @@
+//! Environments for real: own Postgres, Redis and NATS come up behind their proxies, can be killed, frozen and brought
+//! back, and leave nothing behind however they end.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chaos::ledger::{self, Holding};
+use harness::environment::{
+    BackendChoice, Control, Environment, Error, Kind, Request, ServiceName, Settings, cleanup, probe,
+};
+use harness::run::{Run, process_start_ticks};
+use tokio_util::sync::CancellationToken;
+
+/// Set for the copy of this test binary that is killed.
+const CHILD: &str = "FRAISEQL_TEST_UP_IN";
+
+fn run_in(folder: &Path) -> Run {
+    let id = format!("test-{}", uuid::Uuid::new_v4().simple());
+    Run::create(id.clone(), 1, folder.join(id), CancellationToken::new()).expect("run folder")
+}
+
+fn request(backend: BackendChoice) -> Request {
+    let mut settings = Settings::default();
+    // The API's port is one for the machine, and tests run side by side.
+    settings.proxy.api = String::new();
+    Request { backend, settings, server: None }
+}
+
+async fn until<F: AsyncFnMut() -> Result<(), String>>(what: &str, mut check: F) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let last = match tokio::time::timeout(Duration::from_secs(2), check()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(last)) => last,
+            Err(_) => "no answer within 2 s".to_owned(),
+        };
+        assert!(Instant::now() < deadline, "{what}: {last}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn answers(name: ServiceName, url: &str) {
+    until(&format!("{name} answers"), async || probe::ask(name, url).await.map(drop)).await;
+}
+
+/// Every process that the run's ledger ever opened.
+fn processes(run_folder: &Path) -> Vec<(i32, u64)> {
+    let text = std::fs::read_to_string(run_folder.join("ledger.jsonl")).expect("ledger");
+    text.lines()
+        .filter_map(|line| match serde_json::from_str(line).expect("ledger line") {
+            ledger::Entry::Open(Holding::Process { pid, start_ticks, .. }) => Some((pid, start_ticks)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn assert_gone(run_folder: &Path) {
+    let processes = processes(run_folder);
+    for (pid, start_ticks) in processes {
+        assert_ne!(process_start_ticks(pid), Some(start_ticks), "process {pid} is still there");
+    }
+    let open = ledger::read(&run_folder.join("ledger.jsonl")).expect("ledger").open;
+    assert_eq!(open, vec![], "the ledger has open entries");
+    assert!(!run_folder.join("services").exists(), "the data is still there");
+}
+
+async fn exercise(environment: &Environment) {
+    for name in ServiceName::ALL {
+        let service = environment.service(name);
+        assert!(!service.version.is_empty(), "{name} has no version");
+        let before = environment.proxy(name).counters().accepted;
+        answers(name, service.proxied_url()).await;
+        assert!(
+            environment.proxy(name).counters().accepted > before,
+            "{name} was not reached through its proxy"
+        );
+        let control: Arc<dyn Control> = environment.control(name.as_str()).expect("own service");
+
+        assert!(control.pause().await.expect("pause") > 0, "{name}: nothing was paused");
+        let silent =
+            tokio::time::timeout(Duration::from_millis(500), probe::ask(name, service.direct_url())).await;
+        assert!(!matches!(silent, Ok(Ok(_))), "{name} answers while it is paused");
+        assert!(control.resume().await.expect("resume") > 0, "{name}: nothing was resumed");
+        answers(name, service.direct_url()).await;
+
+        assert!(control.kill().await.expect("kill") > 0, "{name}: nothing was killed");
+        assert!(!control.alive().await, "{name} is alive after the kill");
+        assert!(probe::ask(name, service.direct_url()).await.is_err(), "{name} answers after the kill");
+        control.start().await.expect("start again");
+        answers(name, service.proxied_url()).await;
+    }
+    let setting = |name, key: &str| environment.service(name).settings.get(key).cloned();
+    assert_eq!(setting(ServiceName::Postgres, "fsync").as_deref(), Some("on"));
+    assert_eq!(setting(ServiceName::Redis, "appendonly").as_deref(), Some("yes"));
+    assert_eq!(setting(ServiceName::Nats, "jetstream").as_deref(), Some("true"));
+    assert!(environment.control("mysql").is_none());
+    assert!(environment.control("runtime").is_none(), "no server was asked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_processes_come_up_take_faults_and_leave_nothing() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let run = run_in(folder.path());
+    let environment = Environment::up(&run, request(BackendChoice::Process)).await.expect("environment");
+    assert_eq!(environment.backend().kind, Kind::Process);
+    exercise(&environment).await;
+    assert_eq!(environment.down().await, vec![]);
+    assert!(processes(run.folder()).len() >= 7, "initdb, three services and three restarts");
+    assert_gone(run.folder());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_come_up_take_faults_and_leave_nothing() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let run = run_in(folder.path());
+    let environment = match Environment::up(&run, request(BackendChoice::Container)).await {
+        Ok(environment) => environment,
+        Err(Error::NotPossible { reason, .. }) => {
+            eprintln!("NotRun: {reason}");
+            return;
+        }
+        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+    };
+    assert_eq!(environment.backend().kind, Kind::Container);
+    exercise(&environment).await;
+    assert_eq!(environment.down().await, vec![]);
+    assert_gone(run.folder());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let run = run_in(folder.path());
+    let owner = run.clone();
+    let task = tokio::spawn(async move {
+        let _environment =
+            Environment::up(&owner, request(BackendChoice::Process)).await.expect("environment");
+        panic!("planted");
+    });
+    assert!(task.await.expect_err("the task panicked").is_panic());
+    assert!(!processes(run.folder()).is_empty());
+    until("the ledger closes", async || {
+        let open = ledger::read(&run.folder().join("ledger.jsonl")).expect("ledger").open;
+        if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
+    })
+    .await;
+    assert_gone(run.folder());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_while_it_comes_up_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let run = run_in(folder.path());
+    run.cancel().cancel();
+    let result = Environment::up(&run, request(BackendChoice::Process)).await;
+    assert!(matches!(result, Err(Error::Interrupted)));
+    assert_gone(run.folder());
+}
+
+/// Brings an environment up and waits to be killed; does nothing when it is run as an ordinary test.
+#[tokio::test(flavor = "multi_thread")]
+async fn helper_that_is_killed() {
+    let Some(folder) = std::env::var_os(CHILD) else { return };
+    let run = run_in(Path::new(&folder));
+    let _environment = Environment::up(&run, request(BackendChoice::Process)).await.expect("environment");
+    std::fs::write(Path::new(&folder).join("is-up"), run.id()).expect("say so");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_harness_left_is_swept() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut child = tokio::process::Command::new(std::env::current_exe().expect("own path"))
+        .args(["--exact", "helper_that_is_killed"])
+        .env(CHILD, folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("second harness");
+    until("the second harness is up", async || {
+        if folder.path().join("is-up").exists() { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    let id = std::fs::read_to_string(folder.path().join("is-up")).expect("run id");
+    let left = folder.path().join(id);
+    assert_eq!(cleanup::sweep(folder.path()).await, Vec::<String>::new(), "a live run was touched");
+    child.kill().await.expect("SIGKILL");
+    let swept = cleanup::sweep(folder.path()).await;
+    assert!(!swept.is_empty(), "nothing was swept");
+    assert!(swept.iter().all(|line| !line.contains(" stays: ")), "{swept:?}");
+    assert_gone(&left);
+    assert_eq!(cleanup::sweep(folder.path()).await, Vec::<String>::new(), "a second sweep found more");
+}
