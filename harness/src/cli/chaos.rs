@@ -50,16 +50,16 @@ pub struct RunArgs {
 
 /// Does what was asked and returns the exit code. `run` gets the scenarios of `chaos run`, all of them checked, and
 /// returns the code of its worst verdict.
-pub fn execute(
+pub async fn execute(
     args: &Args,
-    run: impl FnOnce(&RunArgs, Vec<Scenario>) -> anyhow::Result<u8>,
+    run: impl AsyncFnOnce(&RunArgs, Vec<Scenario>) -> anyhow::Result<u8>,
 ) -> anyhow::Result<u8> {
     match &args.action {
         Action::List { folder } => list(folder),
         Action::Lint { files } if files.is_empty() => lint(&toml_files(Path::new(FOLDER))?),
         Action::Lint { files } => lint(files),
         Action::Run(asked) => match load(&asked.files)? {
-            Some(scenarios) => run(asked, scenarios),
+            Some(scenarios) => run(asked, scenarios).await,
             None => Ok(EXIT_BAD_FILE),
         },
     }

@@ -4,11 +4,14 @@
 //! `judge` are pure: they get times and facts and return a plan or a verdict. Only `readback` and the runner touch
 //! sockets.
 
+pub mod assemble;
 pub mod diagnostic;
 pub mod file;
+pub mod injector;
 pub mod judge;
 pub mod lint;
 pub mod readback;
+pub mod runner;
 pub mod steady_state;
 pub mod suggest;
 pub mod timeline;

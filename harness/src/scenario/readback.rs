@@ -86,11 +86,10 @@ pub struct Event {
     pub sequence: u64,
 }
 
-/// Drains and reads. `keys` are the idempotency keys of this run's createOrder operations: the API is asked about their
-/// orders.
+/// Drains and reads. `ours` tells this run's idempotency keys: the API is asked about their orders.
 pub async fn read(
     sources: &Sources,
-    keys: &BTreeSet<&str>,
+    ours: &(dyn Fn(&str) -> bool + Sync),
     cancel: &CancellationToken,
 ) -> anyhow::Result<FinalState> {
     let http = reqwest::Client::builder().timeout(CALL).build().context("build the HTTP client")?;
@@ -99,13 +98,13 @@ pub async fn read(
     within(sources.read_within, "read Postgres back", tables(&sources.postgres_url, &mut state)).await?;
     let messages = events(&sources.nats_url, &sources.stream);
     state.events = within(sources.read_within, "read JetStream back", messages).await?;
-    let ours: Vec<&Order> = state
+    let orders: Vec<&Order> = state
         .orders
         .iter()
-        .filter(|o| o.idempotency_key.as_deref().is_some_and(|k| keys.contains(k)))
+        .filter(|o| o.idempotency_key.as_deref().is_some_and(ours))
         .collect();
-    let step = ours.len().div_ceil(sources.api_orders_max.max(1)).max(1);
-    let asked: BTreeSet<String> = ours.iter().step_by(step).map(|o| o.id.clone()).collect();
+    let step = orders.len().div_ceil(sources.api_orders_max.max(1)).max(1);
+    let asked: BTreeSet<String> = orders.iter().step_by(step).map(|o| o.id.clone()).collect();
     let answers = api(&http, &sources.base_url, &asked);
     state.api = within(sources.read_within, "read the API back", answers).await?;
     state.asked = asked;
