@@ -72,8 +72,8 @@ proptest! {
         let mut log = Log::open(folder.path(), 1 << 20).expect("a log");
         prop_assert_eq!(&payloads(&log)[..], &records[..records.len() - 1]);
         append(&mut log, b"after the crash");
-        let all = payloads(&log);
-        prop_assert_eq!(all.last().map(Vec::as_slice), Some(b"after the crash".as_slice()));
+        let found = payloads(&log);
+        prop_assert_eq!(found.last().map(Vec::as_slice), Some(b"after the crash".as_slice()));
     }
 
     #[test]
