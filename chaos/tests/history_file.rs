@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use chaos::fault::Evidence;
 use chaos::history::{
-    self, ClassId, Complete, Entry, Error, FaultPhase, FaultRecord, Header, HealthRecord, Invoke, OpId, Outcome,
-    Reader, Record, SampleRecord, VERSION, Writer,
+    self, ClassId, Complete, Entry, Error, FaultPhase, FaultRecord, Header, HealthRecord, Invoke, OpId,
+    Outcome, Reader, Record, SampleRecord, VERSION, Writer,
 };
 use proptest::prelude::*;
 
@@ -106,7 +106,8 @@ fn a_file_cut_at_any_byte_gives_every_whole_record_and_says_that_it_was_cut() {
         let records = ends.iter().filter(|end| **end <= length as u64).count() - 1;
         let samples = history.samples.values().map(Vec::len).sum::<usize>();
         let completed = history.operations.iter().filter(|op| op.completed_ns.is_some()).count();
-        let got = history.operations.len() + completed + history.faults.len() + history.health.len() + samples;
+        let got =
+            history.operations.len() + completed + history.faults.len() + history.health.len() + samples;
         assert_eq!(got, records, "cut at {length}");
         assert_eq!(history.truncated, !ends.contains(&(length as u64)), "cut at {length}");
     }

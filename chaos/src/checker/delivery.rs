@@ -49,14 +49,16 @@ pub fn check(expected: &[String], delivered: &[Message]) -> Finding {
     }
     anomalies.extend(by_id.iter().filter_map(|(id, messages)| collision(id, messages)));
     let repeated: usize = by_key.values().map(|messages| messages.len() - 1).sum();
-    let what = format!("{} events expected, {} delivered, {repeated} repetitions", expected.len(), delivered.len());
+    let what =
+        format!("{} events expected, {} delivered, {repeated} repetitions", expected.len(), delivered.len());
     Finding::judged(INVARIANT, expected.len() + delivered.len(), &what, anomalies)
 }
 
 fn judge(key: &str, messages: &[&Message], expected: bool) -> Option<Anomaly> {
-    let places = places(messages);
     if !expected {
-        let text = format!("an event about `{key}` is in the stream at {places},\nbut nothing of that key happened");
+        let places = places(messages);
+        let text =
+            format!("an event about `{key}` is in the stream at {places},\nbut nothing of that key happened");
         return Some(anomaly("phantom", key, Vec::new(), None, text));
     }
     let ids: BTreeSet<&str> = messages.iter().map(|message| message.message_id.as_str()).collect();
@@ -64,6 +66,7 @@ fn judge(key: &str, messages: &[&Message], expected: bool) -> Option<Anomaly> {
         return None;
     }
     let ids: Vec<&str> = ids.into_iter().collect();
+    let places = places(messages);
     let text = format!("`{key}` was delivered at {places}\nunder {} message ids: {}", ids.len(), some(&ids));
     Some(anomaly("duplicate", key, Vec::new(), None, text))
 }
@@ -74,7 +77,8 @@ fn collision(id: &str, messages: &[&Message]) -> Option<Anomaly> {
         return None;
     }
     let keys: Vec<&str> = keys.into_iter().collect();
-    let text = format!("message id `{id}` at {}\ncarries {} keys: {}", places(messages), keys.len(), some(&keys));
+    let text =
+        format!("message id `{id}` at {}\ncarries {} keys: {}", places(messages), keys.len(), some(&keys));
     Some(anomaly("collision", keys[0], Vec::new(), None, text))
 }
 

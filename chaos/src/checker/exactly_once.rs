@@ -43,17 +43,20 @@ pub(super) fn unasked(
 }
 
 pub(super) fn judge(key: &str, group: &Group<'_>, effects: &[&str]) -> Option<Anomaly> {
-    let told = group.outcomes();
     if group.all_refused() && !effects.is_empty() {
-        let text = format!("`{key}` took effect as {},\nbut every attempt was refused: {told}", some(effects));
+        let told = group.outcomes();
+        let text =
+            format!("`{key}` took effect as {},\nbut every attempt was refused: {told}", some(effects));
         let at_ns = group.operations.iter().filter_map(|operation| operation.completed_ns).min();
         return Some(anomaly("phantom", key, group.ids(), at_ns, text));
     }
     if effects.len() > 1 {
-        let text = format!("`{key}` took effect {} times: {};\nasked by {told}", effects.len(), some(effects));
+        let (count, told) = (effects.len(), group.outcomes());
+        let text = format!("`{key}` took effect {count} times: {};\nasked by {told}", some(effects));
         return Some(anomaly("duplicate", key, group.ids(), None, text));
     }
     let acked = group.acked().filter(|_| effects.is_empty())?;
-    let text = format!("`{key}` was acknowledged to op {} and never took effect;\nasked by {told}", acked.op.0);
+    let (op, told) = (acked.op.0, group.outcomes());
+    let text = format!("`{key}` was acknowledged to op {op} and never took effect;\nasked by {told}");
     Some(anomaly("lost", key, group.ids(), acked.completed_ns, text))
 }

@@ -28,7 +28,8 @@ pub fn check<O: Borrow<Operation>>(operations: &[O], effects: &[(String, String)
         anomalies.extend(different_answers(key, group));
     }
     let repeated = groups.values().filter(|group| group.operations.len() > 1).count();
-    let what = format!("{} keys, {repeated} of them used more than once, {} effects", groups.len(), effects.len());
+    let what =
+        format!("{} keys, {repeated} of them used more than once, {} effects", groups.len(), effects.len());
     Finding::judged(INVARIANT, operations.len() + effects.len(), &what, anomalies)
 }
 

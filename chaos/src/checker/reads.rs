@@ -130,7 +130,12 @@ fn not_there(create: &Operation, read: &Operation) -> Option<Anomaly> {
     if create.completed_ns? >= read.invoked_ns {
         return None;
     }
-    let text = format!("`{}` was acknowledged by {},\nbut {} found nothing", read.key, outcome(create), outcome(read));
+    let text = format!(
+        "`{}` was acknowledged by {},\nbut {} found nothing",
+        read.key,
+        outcome(create),
+        outcome(read)
+    );
     Some(anomaly("missing", &read.key, vec![create.op, read.op], read.completed_ns, text))
 }
 

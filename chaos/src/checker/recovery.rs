@@ -54,7 +54,11 @@ pub fn check(fault: &str, healed_ns: u64, budget_ns: u64, stable_ns: u64, window
     }
     match recovery(healed_ns, stable_ns, width, &windows) {
         Recovery::At(at) if at <= deadline => {
-            let told = format!("recovered {} after the heal (budget {})", seconds(at - healed_ns), seconds(budget_ns));
+            let told = format!(
+                "recovered {} after the heal (budget {})",
+                seconds(at - healed_ns),
+                seconds(budget_ns)
+            );
             finding(Validity::Valid, told, Vec::new())
         }
         Recovery::At(at) => late(format!("recovered only {} after it", seconds(at - healed_ns))),

@@ -31,7 +31,9 @@ pub struct ProcessHandle {
 pub enum Error {
     #[error("find process {pid}: there is none")]
     Absent { pid: i32 },
-    #[error("signal process {pid}: it started at tick {found}, recorded was {recorded}, so it is another one")]
+    #[error(
+        "signal process {pid}: it started at tick {found}, recorded was {recorded}, so it is another one"
+    )]
     NotTheProcess { pid: i32, recorded: u64, found: u64 },
     #[error("signal process {pid} with {signal}")]
     Signal { pid: i32, signal: Signal, source: Errno },
@@ -116,7 +118,8 @@ impl ProcessHandle {
     pub async fn continue_tree(&self) -> Result<u64, Error> {
         let Some(mut tree) = self.tree()? else { return Ok(0) };
         tree.reverse();
-        let stopped: Vec<ProcessHandle> = tree.iter().copied().filter(|process| process.is(Stat::stopped)).collect();
+        let stopped: Vec<ProcessHandle> =
+            tree.iter().copied().filter(|process| process.is(Stat::stopped)).collect();
         for process in &tree {
             process.signal(Signal::SIGCONT)?;
         }
@@ -171,7 +174,8 @@ impl ProcessHandle {
         let mut order = Vec::new();
         loop {
             let Some(tree) = self.tree()? else { return Ok(order) };
-            let fresh: Vec<ProcessHandle> = tree.into_iter().filter(|process| frozen.insert(*process)).collect();
+            let fresh: Vec<ProcessHandle> =
+                tree.into_iter().filter(|process| frozen.insert(*process)).collect();
             if fresh.is_empty() {
                 return Ok(order);
             }
@@ -240,7 +244,9 @@ fn stat(pid: i32) -> Result<Option<Stat>, Error> {
         Err(source) => return Err(Error::Proc { source }),
     };
     let text = String::from_utf8_lossy(&bytes);
-    parse(&text).map(Some).ok_or_else(|| Error::Proc { source: std::io::Error::other(format!("odd stat: {text}")) })
+    parse(&text)
+        .map(Some)
+        .ok_or_else(|| Error::Proc { source: std::io::Error::other(format!("odd stat: {text}")) })
 }
 
 fn parse(text: &str) -> Option<Stat> {

@@ -216,9 +216,7 @@ impl Reader {
             FRAME_BYTES => {}
             _ => return Ok(Frame::Torn),
         }
-        let word = |at: usize| {
-            u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
-        };
+        let word = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
         let (length, length_crc, payload_crc) = (word(0) as usize, word(4), word(8));
         if crc32fast::hash(&frame[..4]) != length_crc || length > RECORD_BYTES_MAX {
             return Err(self.corrupt(self.offset, "the length of a record does not match its checksum"));
@@ -244,7 +242,9 @@ impl Reader {
         let record = match postcard::take_from_bytes(&self.payload) {
             Ok((record, [])) => record,
             Ok(_) => return Err(self.corrupt(self.offset, "a record is longer than its content")),
-            Err(error) => return Err(self.corrupt(self.offset, format!("a record cannot be decoded: {error}"))),
+            Err(error) => {
+                return Err(self.corrupt(self.offset, format!("a record cannot be decoded: {error}")));
+            }
         };
         self.offset += (FRAME_BYTES + self.payload.len()) as u64;
         Ok(record)

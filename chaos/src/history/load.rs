@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::{
-    ClassId, Complete, Entry, Error, FaultRecord, Header, HealthRecord, Invoke, OpId, Operation, Outcome, Reader,
-    Record,
+    ClassId, Complete, Entry, Error, FaultRecord, Header, HealthRecord, Invoke, OpId, Operation, Outcome,
+    Reader, Record,
 };
 
 /// A history, read back.

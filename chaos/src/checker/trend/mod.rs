@@ -135,8 +135,12 @@ pub fn leak(samples: &[(f64, f64)], parameters: &LeakParameters) -> Trend {
         _ => false,
     };
     let flat = slope.high < delta || second_half < delta / 2.0;
-    let (verdict, reason) = if points.len() < POINTS_MIN || span < LEAK_FROM_MINUTES * (1.0 - SPAN_TOLERANCE) {
-        (TrendVerdict::Inconclusive, format!("{} blocks in {span:.1} min are too few: needs 1 min", points.len()))
+    let (verdict, reason) = if points.len() < POINTS_MIN || span < LEAK_FROM_MINUTES * (1.0 - SPAN_TOLERANCE)
+    {
+        (
+            TrendVerdict::Inconclusive,
+            format!("{} blocks in {span:.1} min are too few: needs 1 min", points.len()),
+        )
     } else if (rises && steady) || step {
         let how = if rises && steady { "it rises steadily" } else { "it ended far above where it began" };
         (TrendVerdict::Leak, format!("{how}: {:.3} a minute, {delta:.3} tolerated", slope.slope))
@@ -177,8 +181,14 @@ pub struct GrowthParameters {
 impl GrowthParameters {
     /// The preset for a run of that length; below ten minutes only a threefold growth is called one, and nothing stable.
     pub fn for_minutes(minutes: f64) -> Self {
-        let base =
-            GrowthParameters { warm_up: 2.0, block: 0.25, factor: 1.5, factor_low: 1.1, added_ms: 5.0, can_be_stable: true };
+        let base = GrowthParameters {
+            warm_up: 2.0,
+            block: 0.25,
+            factor: 1.5,
+            factor_low: 1.1,
+            added_ms: 5.0,
+            can_be_stable: true,
+        };
         if minutes >= 120.0 * (1.0 - SPAN_TOLERANCE) {
             GrowthParameters { warm_up: 15.0, block: 0.5, factor: 1.2, ..base }
         } else if minutes >= CLEAN_FROM_MINUTES * (1.0 - SPAN_TOLERANCE) {
@@ -231,8 +241,12 @@ pub fn growth(samples: &[(f64, f64)], parameters: &GrowthParameters) -> Growth {
     let added_ms = start_ms * (g - 1.0);
     let grown = g > parameters.factor && low > parameters.factor_low && added_ms > parameters.added_ms;
     let stable = high < parameters.factor || start_ms * (high - 1.0) < parameters.added_ms;
-    let (verdict, reason) = if points.len() < POINTS_MIN || span < LEAK_FROM_MINUTES * (1.0 - SPAN_TOLERANCE) {
-        (GrowthVerdict::Inconclusive, format!("{} blocks in {span:.1} min are too few: needs 1 min", points.len()))
+    let (verdict, reason) = if points.len() < POINTS_MIN || span < LEAK_FROM_MINUTES * (1.0 - SPAN_TOLERANCE)
+    {
+        (
+            GrowthVerdict::Inconclusive,
+            format!("{} blocks in {span:.1} min are too few: needs 1 min", points.len()),
+        )
     } else if grown {
         (GrowthVerdict::Grown, format!("{g:.2} times as slow at the end, {added_ms:.1} ms more"))
     } else if !parameters.can_be_stable || span < CLEAN_FROM_MINUTES * (1.0 - SPAN_TOLERANCE) {

@@ -36,7 +36,9 @@ async fn tree() -> Tree {
 /// Descendants that have become `sleep`; before that, `setsid` may still fork.
 fn sleeping(handle: &ProcessHandle) -> usize {
     let names = handle.descendants().expect("descendants").into_iter();
-    names.filter(|p| std::fs::read_to_string(format!("/proc/{}/comm", p.pid)).is_ok_and(|n| n == "sleep\n")).count()
+    names
+        .filter(|p| std::fs::read_to_string(format!("/proc/{}/comm", p.pid)).is_ok_and(|n| n == "sleep\n"))
+        .count()
 }
 
 #[tokio::test]
