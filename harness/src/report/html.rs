@@ -107,7 +107,8 @@ fn tiles(page: &mut String, report: &RunReport) {
         tiles.push((duration(slowest.max(0.0)), what.to_owned()));
     }
     let violations = report.anomalies.len() as u64 + report.anomalies_omitted;
-    tiles.push((count(violations), "violations".to_owned()));
+    let what = if violations == 1 { "violation" } else { "violations" };
+    tiles.push((count(violations), what.to_owned()));
     page.push_str("<section class=\"tiles\">");
     for (figure, what) in tiles {
         put(page, format_args!("<div><b>{}</b><span>{}</span></div>", escape(&figure), escape(&what)));

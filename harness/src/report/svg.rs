@@ -10,7 +10,7 @@ use super::{RunReport, SecondPoint};
 
 /// Coordinates of the picture's frame, in units of the view box.
 pub const WIDTH: f64 = 1200.0;
-pub const LEFT: f64 = 92.0;
+pub const LEFT: f64 = 150.0;
 pub const RIGHT: f64 = 18.0;
 const GAP: f64 = 30.0;
 /// Most points that a lane draws; longer runs are drawn in buckets of several seconds.
@@ -273,7 +273,10 @@ impl Canvas {
             self.level(lane, share(ms), &label);
             decade += 1.0;
         }
-        for (name, objective) in [("p95", report.objectives.p95_ms), ("p99", report.objectives.p99_ms)] {
+        // Their labels stand on different sides, because the two lines are often close.
+        for (name, objective, label) in
+            [("p95", report.objectives.p95_ms, 11.0), ("p99", report.objectives.p99_ms, -4.0)]
+        {
             if let Some(ms) = objective {
                 let y = lane.y(share(ms));
                 self.put(format_args!(
@@ -282,7 +285,7 @@ impl Canvas {
                 ));
                 self.text(
                     WIDTH - RIGHT - 2.0,
-                    y - 3.0,
+                    y + label,
                     "tick end",
                     &format!("{name} objective {}", millis(ms)),
                 );

@@ -147,6 +147,9 @@ pub enum Start {
     After { fault: String, delay: Duration },
 }
 
+/// What is counted, the least of it, and where it is found.
+type Clause = (&'static str, u64, fn(&Evidence) -> u64);
+
 /// The least a fault has to touch to have been a test at all. Zero asks for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
@@ -160,7 +163,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn clauses(&self) -> [(&'static str, u64, fn(&Evidence) -> u64); 7] {
+    fn clauses(&self) -> [Clause; 7] {
         [
             ("refused", self.refused, |e| e.refused),
             ("reset", self.reset, |e| e.reset),
