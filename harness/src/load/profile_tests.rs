@@ -49,7 +49,7 @@ fn shipped_profiles_carry_the_wanted_figures() {
 #[test]
 fn two_minute_soak_contains_all_three_faults_and_a_long_one_repeats_them() {
     let soak = || Profile::built_in("soak").expect("shipped").expect("valid");
-    let minutes = |n| Overrides { duration: Some(Duration::from_secs(60 * n)), ..Overrides::default() };
+    let minutes = |n: u64| Overrides { duration: Some(Duration::from_secs(60 * n)), ..Overrides::default() };
     let (kept, late) = Plan::new(soak(), minutes(2)).chaos_slots();
     let names: Vec<&str> = kept.iter().map(|slot| slot.scenario.as_str()).collect();
     assert_eq!(names, ["redis-refused", "postgres-silent-in-flight", "nats-cut"]);
