@@ -48,7 +48,7 @@ struct Client {
     processes: [u32; 2],
 }
 
-/// Runs goose until the pacer is over; `driver` drives the pacer meanwhile, and ends it. Returns goose's metrics as JSON.
+/// Runs goose until `driver`, which drives the pacer, ends.
 pub async fn attack(
     shared: &Arc<Shared>,
     users: u32,
