@@ -62,7 +62,7 @@ pub async fn attack(
         let _stop = StopGoose;
         driver.await;
     });
-    let result = attack.execute().await;
+    let result = Box::pin(attack.execute()).await;
     stopper.abort();
     let driven = stopper.await;
     match result {
