@@ -4,6 +4,7 @@
 //! the run's recorder. A slow answer never lowers the rate, and a dropped arrival is a failed one. Whether the generator
 //! or its neighbours were the limit is part of the result ([`validity`]).
 
+mod checked;
 pub mod classify;
 pub mod diagnostic;
 pub mod drive;

@@ -80,8 +80,7 @@ impl Pacer {
             changed: Notify::new(),
             over: AtomicBool::new(false),
             start: OnceLock::new(),
-            // Automatic resizing: a lag of any length is recorded.
-            wake_lag_us: Mutex::new(Histogram::new(3).expect("three significant digits are supported")),
+            wake_lag_us: Mutex::new(crate::observe::latency::histogram()),
         }
     }
 
@@ -122,6 +121,10 @@ impl Pacer {
             Err(tokio::sync::TryAcquireError::NoPermits) => self.permits.acquire().await.ok()?.forget(),
         }
         let index = self.next.fetch_add(1, Ordering::SeqCst);
+        if index >= self.released.load(Ordering::SeqCst) {
+            // The run ended between the permit and here, and has already given this arrival back.
+            return None;
+        }
         let at = self.schedule.at(index);
         let start = *self.start.get().expect("permits are added only after the clock started");
         let arrival = Arrival { index, at, intended: start + at };
@@ -157,11 +160,12 @@ impl Pacer {
             () = self.release(start, &mut tick) => self.drain(drain, cancel).await,
         }
         tick(0.0);
-        let left = self.permits.available_permits() as u64;
-        self.permits.close();
         self.over.store(true, Ordering::SeqCst);
+        self.permits.close();
         let released = self.released.load(Ordering::SeqCst);
-        (released - left..released)
+        // Whoever counts on from here finds nothing left: each arrival is either taken or given back.
+        let taken = self.next.swap(released, Ordering::SeqCst);
+        (taken..released)
             .map(|index| {
                 let at = self.schedule.at(index);
                 Arrival { index, at, intended: start + at }
@@ -205,7 +209,9 @@ impl Pacer {
 
     async fn drain(&self, limit: Duration, cancel: &CancellationToken) {
         let deadline = Instant::now() + limit;
-        while self.permits.available_permits() > 0 && Instant::now() < deadline && !cancel.is_cancelled() {
+        // Not the permits: one that was handed to a waiting user is lost when the semaphore closes before it wakes.
+        let taken = || self.next.load(Ordering::SeqCst) >= self.released.load(Ordering::SeqCst);
+        while !taken() && Instant::now() < deadline && !cancel.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

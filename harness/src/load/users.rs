@@ -48,7 +48,7 @@ struct Client {
     processes: [u32; 2],
 }
 
-/// Runs goose until the pacer is over; `driver` drives the pacer meanwhile, and ends it. Returns goose's metrics as JSON.
+/// Runs goose until `driver`, which drives the pacer, ends.
 pub async fn attack(
     shared: &Arc<Shared>,
     users: u32,
@@ -62,7 +62,7 @@ pub async fn attack(
         let _stop = StopGoose;
         driver.await;
     });
-    let result = attack.execute().await;
+    let result = Box::pin(attack.execute()).await;
     stopper.abort();
     let driven = stopper.await;
     match result {

@@ -57,10 +57,15 @@ impl Latencies {
 
     /// All of them in one HDR histogram of microseconds with three significant digits.
     pub fn merged<'a>(parts: impl IntoIterator<Item = &'a Latencies>) -> Histogram<u64> {
-        let mut histogram = Histogram::new(3).expect("three significant digits are supported");
+        let mut histogram = histogram();
         parts.into_iter().for_each(|part| part.add_to(&mut histogram));
         histogram
     }
+}
+
+/// An empty HDR histogram of microseconds up to an hour; longer values count as an hour.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order")
 }
 
 /// Highest value of the bucket that `us` falls into.
@@ -102,6 +107,8 @@ mod tests {
             prop_assert!(found >= exact && found <= exact * 1.002 + 0.001, "{} for {}", found, exact);
             let merged = Latencies::merged([&latencies]);
             prop_assert_eq!(merged.len(), values.len() as u64);
+            let by_hdr = quantile_ms(&merged, quantile).expect("has values");
+            prop_assert!(by_hdr >= exact * 0.998 && by_hdr <= exact * 1.003 + 0.001, "{} for {}", by_hdr, exact);
         }
     }
 }
