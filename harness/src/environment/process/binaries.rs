@@ -69,9 +69,11 @@ impl Search {
             .iter()
             .flat_map(|folder| expand(folder))
             .map(|folder| folder.join(program))
-            // Links are followed first: Postgres finds its files relative to where its program really is.
-            .filter_map(|path| path.canonicalize().ok())
-            .find(|path| is_program(path) && account::can_enter(account.as_ref(), path))
+            // The path is kept as it was found: Debian's redis-server is a link to a program that looks at its name.
+            .find(|path| {
+                let real = path.canonicalize();
+                is_program(path) && real.is_ok_and(|real| account::can_enter(account.as_ref(), &real))
+            })
     }
 
     fn below(&self, root: &Path) -> Search {
@@ -123,6 +125,8 @@ impl Binaries {
             })
         };
         let (initdb, redis, nats) = (get("initdb"), get("redis-server"), get("nats-server"));
+        // Its link is followed: the server of the same version lies beside the real one.
+        let initdb = initdb.canonicalize().unwrap_or(initdb);
         let postgres = initdb.with_file_name("postgres");
         if !initdb.as_os_str().is_empty() && !is_program(&postgres) {
             missing.push("postgres".into());
