@@ -5,7 +5,7 @@
 //! process is its pid and start time, a container its id, a folder its path.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -60,11 +60,13 @@ pub struct Ledger {
 impl Ledger {
     /// Creates the file (an existing one is continued) and writes its first line.
     pub fn create(path: &Path, run: &str, pid: i32, start_ticks: u64) -> Result<Self, Error> {
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .create(true)
             .append(true)
+            .read(true)
             .open(path)
             .map_err(|source| Error::Open { path: path.into(), source })?;
+        end_torn_line(&mut file).map_err(|source| Error::Write { path: path.into(), source })?;
         let ledger = Ledger { path: path.into(), file: Mutex::new(file) };
         ledger.append(&Entry::Run { id: run.into(), pid, start_ticks })?;
         Ok(ledger)
@@ -92,15 +94,44 @@ impl Ledger {
     }
 }
 
+/// A continued file may end in the middle of a line; without this the next entry would be lost with it.
+fn end_torn_line(file: &mut File) -> std::io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+}
+
 /// What a ledger file says: its owner and everything opened and not closed, in order of opening.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
     pub run: String,
     pub owner: Option<(i32, u64)>,
     pub open: Vec<Holding>,
+    /// Lines that could not be understood. A killed writer leaves one; more are damage, and something may be missing.
+    pub unreadable: usize,
 }
 
-/// Reads a ledger. A torn last line (the writer was killed in the middle) is passed over.
+/// What is to be swept after a run, newest first. `alive` says whether the process with that pid and start time still runs.
+///
+/// `None` while the run's owner is alive: what it holds is in use. Processes that have ended need no sweeping.
+pub fn sweepable(contents: &Contents, alive: impl Fn(i32, u64) -> bool) -> Option<Vec<Holding>> {
+    if contents.owner.is_some_and(|(pid, start_ticks)| alive(pid, start_ticks)) {
+        return None;
+    }
+    let mut left = contents.open.clone();
+    left.retain(|holding| match holding {
+        Holding::Process { pid, start_ticks, .. } => alive(*pid, *start_ticks),
+        Holding::Container { .. } | Holding::Folder { .. } | Holding::Fault { .. } => true,
+    });
+    left.reverse();
+    Some(left)
+}
+
+/// Reads a ledger. A torn line (the writer was killed in the middle) is passed over and counted.
 pub fn read(path: &Path) -> Result<Contents, Error> {
     let file = File::open(path).map_err(|source| Error::Open { path: path.into(), source })?;
     let mut contents = Contents::default();
@@ -113,7 +144,7 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
             }
             Ok(Entry::Open(holding)) => contents.open.push(holding),
             Ok(Entry::Close(holding)) => contents.open.retain(|open| *open != holding),
-            Err(_) => {}
+            Err(_) => contents.unreadable += 1,
         }
     }
     Ok(contents)
@@ -152,6 +183,21 @@ mod tests {
             .open(&path)
             .and_then(|mut file| file.write_all(br#"{"open":{"process":{"pid":3,"#))
             .expect("torn write");
-        assert_eq!(read(&path).expect("read").open, vec![redis(1)]);
+        let contents = read(&path).expect("read");
+        assert_eq!((contents.open, contents.unreadable), (vec![redis(1)], 1));
+        let ledger = Ledger::create(&path, "run-1", 11, 21).expect("continue");
+        ledger.open(redis(2)).expect("open");
+        let contents = read(&path).expect("read");
+        assert_eq!(contents.owner, Some((11, 21)));
+        assert_eq!((contents.open, contents.unreadable), (vec![redis(1), redis(2)], 1));
+    }
+
+    #[test]
+    fn a_run_is_swept_once_its_owner_is_gone_and_newest_first() {
+        let folder = Holding::Folder { path: "/run/x".into() };
+        let open = vec![folder.clone(), redis(1), redis(2)];
+        let contents = Contents { run: "run-1".into(), owner: Some((10, 20)), open, unreadable: 0 };
+        assert_eq!(sweepable(&contents, |_, _| true), None);
+        assert_eq!(sweepable(&contents, |pid, ticks| (pid, ticks) == (2, 99)), Some(vec![redis(2), folder]));
     }
 }

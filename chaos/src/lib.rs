@@ -10,9 +10,9 @@
 //! api
 //! proxy
 //! toxic
-//! fault
 //! checker
-//! history ledger
+//! history
+//! fault ledger
 //! seed
 //! ```
 

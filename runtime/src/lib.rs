@@ -1,1 +1,33 @@
-//! placeholder
+//! GraphQL over PostgreSQL, with what a service needs when its dependencies fail.
+//!
+//! A module uses only modules on lower lines of this block; `harness/tests/tidy.rs` checks it.
+//!
+//! ```text
+//! server
+//! api
+//! app_state
+//! orders
+//! catalog
+//! queue outbox
+//! storage
+//! security
+//! resilience
+//! observability
+//! error ids clock config
+//! ```
+
+pub mod api;
+pub mod app_state;
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod ids;
+pub mod observability;
+pub mod orders;
+pub mod outbox;
+pub mod queue;
+pub mod resilience;
+pub mod security;
+pub mod server;
+pub mod storage;

@@ -1,1 +1,150 @@
-fn main(){}
+//! `fraiseql-server`: arguments in, exit code out.
+//!
+//! 0 when it ended as asked, 2 when the configuration or the arguments are wrong, 1 for all else.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use fraiseql_runtime::api::graphql;
+use fraiseql_runtime::app_state::AppState;
+use fraiseql_runtime::config::source::Environment;
+use fraiseql_runtime::config::{Config, Error as ConfigError};
+use fraiseql_runtime::observability::health::HealthChecker;
+use fraiseql_runtime::observability::logging::init_logging;
+use fraiseql_runtime::observability::metrics::Metrics;
+use fraiseql_runtime::server;
+use fraiseql_runtime::server::workers::Workers;
+use fraiseql_runtime::storage;
+
+const EXIT_CODES: &str = "Exit codes: 0 ended as asked, 1 failed, 2 wrong configuration or arguments.";
+
+/// Serves GraphQL over PostgreSQL. Without a command it runs the server.
+#[derive(Debug, Parser)]
+#[command(name = "fraiseql-server", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    file: File,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration, see fixtures/config/fraiseql.toml for every key.
+    #[arg(long, value_name = "FILE", default_value = "fraiseql.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring the database's schema up to date, then exit.
+    Migrate(File),
+    /// Work with the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Ask a running server on this machine how it is; exit code 0 when it serves.
+    Healthcheck {
+        /// Where it listens.
+        #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)))]
+        address: SocketAddr,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether the server would start with this file and environment.
+    Check(File),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let bad_config = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if bad_config { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        None => serve(&load(&cli.file)?),
+        Some(Command::Migrate(file)) => migrate(&load(&file)?),
+        Some(Command::Config { command: ConfigCommand::Check(file) }) => {
+            let config = load(&file)?;
+            println!("{} is valid: {config:#?}", file.config.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Healthcheck { address }) => healthcheck(address),
+    }
+}
+
+fn load(file: &File) -> Result<Config, ConfigError> {
+    Config::load(&file.config, &Environment::of_process())
+}
+
+fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    init_logging(&config.logging).context("start the log")?;
+    block_on(async {
+        let metrics = Metrics::new();
+        let application = application(config, &metrics).await?;
+        let ended = server::run(config, metrics, application).await?;
+        Ok(if ended.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<server::Application> {
+    let state = AppState::build(config, metrics).await?;
+    let mut health = HealthChecker::new(env!("CARGO_PKG_VERSION"));
+    state.add_health_checks(&mut health);
+    let mut workers = Workers::default();
+    for (name, start) in state.workers() {
+        workers.add(name, start);
+    }
+    Ok(server::Application { routes: graphql::router(&state), health, workers })
+}
+
+fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
+    init_logging(&config.logging).context("start the log")?;
+    block_on(async {
+        storage::migrate(config.urls.database.expose(), config.database.connect_timeout).await?;
+        tracing::info!(database = %config.urls.database, "the schema is up to date");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("start the async runtime")?;
+    let result = runtime.block_on(work);
+    // A blocking call that hangs, as a name lookup, must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Without a client library: it runs every few seconds beside the server.
+fn healthcheck(address: SocketAddr) -> anyhow::Result<ExitCode> {
+    const LIMIT: Duration = Duration::from_secs(4);
+    let mut stream =
+        TcpStream::connect_timeout(&address, LIMIT).with_context(|| format!("connect to {address}"))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    write!(stream, "GET /health HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(1 << 20).read_to_string(&mut answer).context("read the answer of /health")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    println!("{body}");
+    match head.split_whitespace().nth(1) {
+        Some("200") => Ok(ExitCode::SUCCESS),
+        _ => bail!("the server does not serve: {}", head.lines().next().unwrap_or_default()),
+    }
+}

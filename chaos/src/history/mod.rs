@@ -4,11 +4,20 @@
 //! Terms are Jepsen's: a *process* is a logical client that does one operation at a time; an operation is an invoke
 //! followed by a completion that is ok, fail or unknown. An operation without a completion is unknown. A process whose
 //! operation ended unknown is not used again: its next operation runs under a new process number.
+//!
+//! The file survives its writer: what was flushed before a SIGKILL is readable, a record cut in the middle at the end is
+//! passed over and reported. Damage anywhere else is an error that names its offset, never a shorter history.
 
+mod export;
+mod file;
+mod load;
 pub mod op;
 
 use serde::{Deserialize, Serialize};
 
+pub use export::{Exported, export_jsonl};
+pub use file::{Error, RECORD_BYTES_MAX, Reader, VERSION, Writer};
+pub use load::{History, read};
 pub use op::{ClassId, Complete, Invoke, OpId, Operation, Outcome};
 
 use crate::fault::Evidence;
@@ -16,7 +25,7 @@ use crate::fault::Evidence;
 /// First record of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Format of the file; readers refuse a number they do not know.
+    /// Format of the file, [`VERSION`]; readers refuse a number they do not know.
     pub version: u32,
     pub run: String,
     pub seed: u64,

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     fn contents(owner: Option<(i32, u64)>, open: Vec<Holding>) -> Contents {
-        Contents { run: "r".into(), owner, open }
+        Contents { run: "r".into(), owner, open, ..Contents::default() }
     }
 
     fn folder() -> Holding {

@@ -23,4 +23,8 @@ pub trait Control: Send + Sync {
     fn pid(&self) -> Option<i32> {
         None
     }
+    /// The same, and for a container the pid of its first process as this machine counts.
+    async fn host_pid(&self) -> Option<i32> {
+        self.pid()
+    }
 }

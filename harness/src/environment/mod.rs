@@ -34,7 +34,7 @@ use crate::run::Run;
 pub use backend::{BackendChoice, Chosen, ExternalUrls, Kind};
 pub use container::{EngineReport, engine_report};
 pub use control::Control;
-pub use server::{Server, ServerRequest};
+pub use server::{Server, ServerRequest, workspace};
 pub use settings::Settings;
 
 use backend::Backend;
@@ -262,6 +262,13 @@ impl Environment {
             .into_iter()
             .find(|name| name.as_str() == target)
             .and_then(|name| self.controls.get(&name).cloned())
+    }
+
+    /// First processes of the services, as this machine counts them: what they and their descendants use is the run's
+    /// own doing.
+    pub async fn process_roots(&self) -> Vec<i32> {
+        let pids = self.controls.values().map(|control| control.host_pid());
+        futures::future::join_all(pids).await.into_iter().flatten().collect()
     }
 
     /// The server under test. Panics when the request had none: asking for it is then a mistake of the caller.

@@ -159,4 +159,9 @@ impl Control for ContainerControl {
     async fn alive(&self) -> bool {
         self.state().await.is_ok_and(|state| state != State::Ended)
     }
+
+    async fn host_pid(&self) -> Option<i32> {
+        let answer = self.docker.inspect_container(&self.id, None).await.ok()?;
+        i32::try_from(answer.state?.pid?).ok().filter(|pid| *pid > 0)
+    }
 }

@@ -1,0 +1,181 @@
+//! What came of a request: ok, fail (refused before it was executed) or unknown. Pure.
+//!
+//! Only codes that the runtime gives before it executes anything count as fail. A timeout, a reset, a 5xx, an answer
+//! that cannot be read, or data together with errors leave open what happened. GraphQL errors come with HTTP 200 and are
+//! errors all the same.
+
+use chaos::history::Outcome;
+use serde_json::Value;
+
+/// Codes after which nothing was done.
+pub const REFUSALS: [&str; 9] = [
+    "BAD_USER_INPUT",
+    "VALIDATION",
+    "UNAUTHENTICATED",
+    "FORBIDDEN",
+    "RATE_LIMITED",
+    "CIRCUIT_OPEN",
+    "NOT_FOUND",
+    "IDEMPOTENCY_CONFLICT",
+    "INVALID_TRANSITION",
+];
+
+/// How a request ended, before it is judged.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The whole body arrived.
+    Http { status: u16, retry_after: bool, body: Vec<u8> },
+    /// No whole answer: `timeout`, `connect`, `reset`, `transport`, `cancelled`.
+    None(&'static str),
+}
+
+/// The outcome of one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified {
+    pub outcome: Outcome,
+    pub code: String,
+    /// `data` of a GraphQL answer that is ok, else null.
+    pub data: Value,
+}
+
+impl Classified {
+    fn new(outcome: Outcome, code: impl Into<String>) -> Self {
+        Classified { outcome, code: code.into(), data: Value::Null }
+    }
+}
+
+/// Judges the answer to a GraphQL request with one field.
+pub fn graphql(answer: &Answer) -> Classified {
+    let (status, retry_after, body) = match answer {
+        Answer::None(why) => return Classified::new(Outcome::Unknown, *why),
+        Answer::Http { status, retry_after, body } => (*status, *retry_after, body),
+    };
+    if status == 429 {
+        return limited(retry_after);
+    }
+    let parsed = serde_json::from_slice::<Value>(body);
+    let success = (200..300).contains(&status);
+    let Ok(mut parsed) = parsed else {
+        let code = if success { "unparsable".into() } else { status.to_string() };
+        return Classified::new(Outcome::Unknown, code);
+    };
+    let codes = error_codes(&parsed);
+    match codes.first() {
+        None if success && parsed.get("data").is_some_and(Value::is_object) => Classified {
+            outcome: Outcome::Ok,
+            code: status.to_string(),
+            data: parsed.get_mut("data").map(Value::take).unwrap_or_default(),
+        },
+        None if success => Classified::new(Outcome::Unknown, "unparsable"),
+        None => Classified::new(Outcome::Unknown, status.to_string()),
+        Some(first) => {
+            let refused = codes.iter().all(|code| REFUSALS.contains(&code.as_str())) && !has_data(&parsed);
+            let outcome = if refused { Outcome::Fail } else { Outcome::Unknown };
+            Classified::new(outcome, first.clone())
+        }
+    }
+}
+
+/// Judges the answer to a plain request; `expect` is the wanted status, any 2xx without it.
+pub fn plain(answer: &Answer, expect: Option<u16>) -> Classified {
+    match answer {
+        Answer::None(why) => Classified::new(Outcome::Unknown, *why),
+        Answer::Http { status, .. } if expect.map_or((200..300).contains(status), |want| want == *status) => {
+            Classified::new(Outcome::Ok, status.to_string())
+        }
+        Answer::Http { status: 429, retry_after, .. } => limited(*retry_after),
+        Answer::Http { status, .. } => Classified::new(Outcome::Unknown, status.to_string()),
+    }
+}
+
+/// A limiter must say when to come back; one that does not is told apart by its code.
+fn limited(retry_after: bool) -> Classified {
+    let code = if retry_after { "RATE_LIMITED" } else { "RATE_LIMITED without Retry-After" };
+    Classified::new(Outcome::Fail, code)
+}
+
+/// Every error's `extensions.code`, `graphql` for one that has none.
+fn error_codes(answer: &Value) -> Vec<String> {
+    let errors = answer.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    errors
+        .iter()
+        .map(|error| {
+            error.pointer("/extensions/code").and_then(Value::as_str).unwrap_or("graphql").to_string()
+        })
+        .collect()
+}
+
+/// True when some field has a value although there are errors.
+fn has_data(answer: &Value) -> bool {
+    answer
+        .get("data")
+        .and_then(Value::as_object)
+        .is_some_and(|fields| fields.values().any(|value| !value.is_null()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(status: u16, body: &str) -> Answer {
+        Answer::Http { status, retry_after: true, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn graphql_answers_are_ok_fail_or_unknown() {
+        use Outcome::{Fail, Ok, Unknown};
+        let coded =
+            |code: &str| format!(r#"{{"data":null,"errors":[{{"extensions":{{"code":"{code}"}}}}]}}"#);
+        let two = r#"{"errors":[{"extensions":{"code":"VALIDATION"}},{"extensions":{"code":"INTERNAL"}}]}"#;
+        let partial = r#"{"data":{"a":1},"errors":[{"extensions":{"code":"VALIDATION"}}]}"#;
+        let mut table = vec![
+            (http(200, r#"{"data":{"order":null}}"#), Ok, "200"),
+            (http(200, r#"{"data":{"order":null},"errors":[]}"#), Ok, "200"),
+            (http(200, r#"{"errors":[{"message":"x"}]}"#), Unknown, "graphql"),
+            (http(200, &coded("INTERNAL")), Unknown, "INTERNAL"),
+            (http(200, &coded("TIMEOUT")), Unknown, "TIMEOUT"),
+            (http(200, &coded("UNAVAILABLE")), Unknown, "UNAVAILABLE"),
+            (http(503, &coded("CIRCUIT_OPEN")), Fail, "CIRCUIT_OPEN"),
+            (http(200, two), Unknown, "VALIDATION"),
+            (http(200, partial), Unknown, "VALIDATION"),
+            (http(200, "{}"), Unknown, "unparsable"),
+            (http(200, "<html>"), Unknown, "unparsable"),
+            (http(200, r#"{"data":null}"#), Unknown, "unparsable"),
+            (http(500, "oops"), Unknown, "500"),
+            (http(503, "{}"), Unknown, "503"),
+            (http(404, "{}"), Unknown, "404"),
+            (http(429, ""), Fail, "RATE_LIMITED"),
+            (Answer::None("timeout"), Unknown, "timeout"),
+            (Answer::None("reset"), Unknown, "reset"),
+        ];
+        let refusals: Vec<String> = REFUSALS.iter().map(|code| coded(code)).collect();
+        table.extend(refusals.iter().zip(REFUSALS).map(|(body, code)| (http(200, body), Fail, code)));
+        for (answer, outcome, code) in table {
+            let found = graphql(&answer);
+            assert_eq!((found.outcome, found.code.as_str()), (outcome, code), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn plain_answers_are_judged_by_status() {
+        use Outcome::{Fail, Ok, Unknown};
+        for (status, expect, outcome) in [
+            (200, None, Ok),
+            (204, None, Ok),
+            (302, None, Unknown),
+            (302, Some(302), Ok),
+            (200, Some(201), Unknown),
+            (429, None, Fail),
+            (429, Some(429), Ok),
+            (500, None, Unknown),
+        ] {
+            assert_eq!(plain(&http(status, ""), expect).outcome, outcome, "{status} expecting {expect:?}");
+        }
+    }
+
+    #[test]
+    fn a_limiter_that_does_not_say_when_to_come_back_is_told_apart() {
+        let answer = Answer::Http { status: 429, retry_after: false, body: vec![] };
+        assert_eq!(plain(&answer, None).code, "RATE_LIMITED without Retry-After");
+    }
+}

@@ -1,0 +1,215 @@
+//! Acts a plan of faults out: in the ledger first, injected on time, healed, and checked from outside that it is gone.
+//!
+//! A fault heals when its time is over, when the run is cancelled, and when anything here is dropped. What could not be
+//! injected or healed is in the result, never passed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use chaos::fault::Evidence;
+use chaos::history::{FaultPhase, FaultRecord};
+use chaos::ledger::Holding;
+use chaos::proxy::Guard;
+use tokio::time::Instant;
+
+use super::timeline::{Act, Plan};
+use super::{Fault, Inject};
+use crate::environment::{Control, Environment, ServiceName};
+use crate::observe::Recorder;
+use crate::run::Run;
+
+/// How long a healed link or process may take until it answers a connection again.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// What became of one act.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// Index into [`Plan::acts`].
+    pub act: usize,
+    /// On the run's clock; `None`: the run ended before its time came, or it could not be injected.
+    pub injected_ns: Option<u64>,
+    pub healed_ns: Option<u64>,
+    pub verified_gone: bool,
+    pub evidence: Evidence,
+    /// What went wrong while injecting, healing or verifying.
+    pub trouble: Option<String>,
+}
+
+/// Acts the plan out; times count from `start`. Returns when the last fault is healed or the run is cancelled.
+pub async fn act_out(
+    run: &Run,
+    environment: &Environment,
+    recorder: &Recorder,
+    plan: &Plan,
+    start: Instant,
+) -> Vec<Done> {
+    let acts = plan.acts.iter().enumerate().map(|(index, act)| async move {
+        let stage = Stage { run, environment, recorder, act };
+        stage.play(index, start).await
+    });
+    futures::future::join_all(acts).await
+}
+
+/// One act and what it needs.
+struct Stage<'a> {
+    run: &'a Run,
+    environment: &'a Environment,
+    recorder: &'a Recorder,
+    act: &'a Act,
+}
+
+/// A fault that acts now. Dropping it heals the network kinds; a process that was stopped or killed is brought back by
+/// [`Stage::heal`], and at the latest removed with the environment.
+enum Active {
+    Network(Guard),
+    Process { control: Arc<dyn Control>, touched: u64 },
+}
+
+impl Stage<'_> {
+    async fn play(&self, index: usize, start: Instant) -> Done {
+        let mut done = Done {
+            act: index,
+            injected_ns: None,
+            healed_ns: None,
+            verified_gone: false,
+            evidence: Evidence::default(),
+            trouble: None,
+        };
+        if !self.wait_until(start + self.act.inject).await {
+            done.trouble = Some("the run ended before its time came".into());
+            return done;
+        }
+        if let Err(error) = self.perform(start, &mut done).await {
+            done.trouble = Some(format!("{error:#}"));
+        }
+        done
+    }
+
+    async fn perform(&self, start: Instant, done: &mut Done) -> anyhow::Result<()> {
+        self.run.ledger().open(self.holding()).context("write the fault into the ledger")?;
+        let active = match self.inject().await {
+            Ok(active) => active,
+            Err(error) => {
+                self.run.ledger().close(self.holding()).context("write into the ledger")?;
+                return Err(error.context("inject"));
+            }
+        };
+        done.injected_ns = Some(self.run.now_ns());
+        self.record(FaultPhase::Injected, active.evidence());
+        self.wait_until(start + self.act.heal).await;
+        done.evidence = self.heal(active).await.context("heal")?;
+        done.healed_ns = Some(self.run.now_ns());
+        self.record(FaultPhase::Healed, done.evidence);
+        self.verify_gone().await.context("verify that it is gone")?;
+        self.record(FaultPhase::VerifiedGone, done.evidence);
+        done.verified_gone = true;
+        self.run.ledger().close(self.holding()).context("write into the ledger")
+    }
+
+    async fn inject(&self) -> anyhow::Result<Active> {
+        match &self.fault().inject {
+            Inject::Network(fault) => Ok(Active::Network(self.proxy()?.inject(fault.clone()).await?)),
+            Inject::Kill => {
+                let control = self.control()?;
+                let touched = control.kill().await?;
+                Ok(Active::Process { control, touched })
+            }
+            Inject::Pause => {
+                let control = self.control()?;
+                let touched = control.pause().await?;
+                Ok(Active::Process { control, touched })
+            }
+            Inject::Terminate { grace } => {
+                let control = self.control()?;
+                if !control.terminate(*grace).await? {
+                    bail!("it ignored SIGTERM for {}", humantime::format_duration(*grace));
+                }
+                Ok(Active::Process { control, touched: 1 })
+            }
+        }
+    }
+
+    async fn heal(&self, active: Active) -> anyhow::Result<Evidence> {
+        match active {
+            Active::Network(guard) => Ok(guard.heal().await),
+            Active::Process { control, touched } => {
+                match self.fault().inject {
+                    Inject::Pause => control.resume().await?,
+                    _ => control.start().await?,
+                };
+                Ok(Evidence { processes: touched, ..Evidence::default() })
+            }
+        }
+    }
+
+    /// From outside: the link takes connections and holds no fault of ours, the process is there.
+    async fn verify_gone(&self) -> anyhow::Result<()> {
+        match &self.fault().inject {
+            Inject::Network(_) => {
+                let proxy = self.proxy()?;
+                let address = proxy.listen_address();
+                let connect = tokio::time::timeout(GONE_WITHIN, tokio::net::TcpStream::connect(address));
+                connect.await.context("connect in time")?.with_context(|| format!("connect to {address}"))?;
+                Ok(())
+            }
+            _ => {
+                let alive = self.control()?.alive().await;
+                alive.then_some(()).ok_or_else(|| anyhow!("{} is not running", self.fault().target))
+            }
+        }
+    }
+
+    fn proxy(&self) -> anyhow::Result<&chaos::proxy::Proxy> {
+        let target = &self.fault().target;
+        let service = ServiceName::ALL.into_iter().find(|name| name.as_str() == target);
+        let service = service.ok_or_else(|| anyhow!("no link leads to `{target}`"))?;
+        Ok(self.environment.proxy(service))
+    }
+
+    fn control(&self) -> anyhow::Result<Arc<dyn Control>> {
+        let target = &self.fault().target;
+        self.environment.control(target).ok_or_else(|| {
+            anyhow!("`{target}` was not started by this run: a process fault cannot act on it")
+        })
+    }
+
+    fn fault(&self) -> &Fault {
+        &self.act.fault
+    }
+
+    fn holding(&self) -> Holding {
+        Holding::Fault {
+            id: self.act.id.clone(),
+            kind: self.fault().inject.kind().into(),
+            target: self.fault().target.clone(),
+        }
+    }
+
+    fn record(&self, phase: FaultPhase, evidence: Evidence) {
+        self.recorder.fault(FaultRecord {
+            id: self.act.id.clone(),
+            kind: self.fault().inject.kind().into(),
+            target: self.fault().target.clone(),
+            phase,
+            evidence,
+        });
+    }
+
+    /// False when the run was cancelled first.
+    async fn wait_until(&self, at: Instant) -> bool {
+        tokio::select! {
+            () = self.run.cancel().cancelled() => false,
+            () = tokio::time::sleep_until(at) => true,
+        }
+    }
+}
+
+impl Active {
+    fn evidence(&self) -> Evidence {
+        match self {
+            Active::Network(guard) => guard.evidence(),
+            Active::Process { touched, .. } => Evidence { processes: *touched, ..Evidence::default() },
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Each invariant against a planted contradiction.
+
+use chaos::history::ClassId;
+
+use super::*;
+use crate::scenario::readback::{Event, Invoice, Order, StatusChange};
+use crate::scenario::{CLASSES, INVARIANTS};
+use crate::verdict::Verdict;
+
+fn classes() -> Vec<String> {
+    CLASSES.map(str::to_owned).to_vec()
+}
+
+fn operation(n: u64, class: u16, key: &str, value: &str, answer: &str) -> Operation {
+    Operation {
+        op: OpId(n),
+        process: n as u32,
+        class: ClassId(class),
+        intended_ns: n * 1_000_000_000,
+        invoked_ns: n * 1_000_000_000,
+        completed_ns: Some(n * 1_000_000_000 + 5_000_000),
+        key: key.into(),
+        value: value.into(),
+        outcome: Came::Ok,
+        code: "200".into(),
+        answer: answer.into(),
+    }
+}
+
+/// Two orders, one update, one invoice, all acknowledged, and the state that follows from them.
+fn sound() -> (Vec<Operation>, FinalState) {
+    let operations = vec![
+        operation(0, 2, "k1", "k1", "o1|pending|10.00"),
+        operation(1, 2, "k2", "k2", "o2|pending|20.00"),
+        operation(2, 3, "u1", "o1|paid", "o1|paid"),
+        operation(3, 4, "i1", "o1", "j1"),
+    ];
+    let order = |id: &str, key: &str, status: &str, total: &str| Order {
+        id: id.into(),
+        idempotency_key: Some(key.into()),
+        status: status.into(),
+        total: total.into(),
+    };
+    let event = |n: u64, id: &str| Event {
+        subject: "orders.created".into(),
+        message_id: format!("m{n}"),
+        order_id: id.into(),
+        sequence: n,
+    };
+    let state = FinalState {
+        drained_after_s: 1.0,
+        orders: vec![order("o1", "k1", "paid", "10.00"), order("o2", "k2", "pending", "20.00")],
+        status_changes: vec![StatusChange {
+            order_id: "o1".into(),
+            status: "paid".into(),
+            idempotency_key: Some("u1".into()),
+        }],
+        invoices: vec![Invoice {
+            job_id: "j1".into(),
+            order_id: "o1".into(),
+            idempotency_key: Some("i1".into()),
+        }],
+        events: vec![event(1, "o1"), event(2, "o2")],
+        asked: ["o1", "o2"].map(str::to_owned).into(),
+        api: [("o1", "o1|paid|10.00"), ("o2", "o2|pending|20.00")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+        ..FinalState::default()
+    };
+    (operations, state)
+}
+
+fn violated(operations: &[Operation], state: &FinalState) -> Vec<String> {
+    let wanted = INVARIANTS.map(|(name, _)| name.to_owned()).into();
+    let findings = invariants(&wanted, operations, &classes(), state);
+    assert_eq!(findings.len(), INVARIANTS.len(), "every invariant has a checker");
+    let criteria: Vec<_> = findings.iter().map(|f| criterion(f, Kind::Invariant, operations)).collect();
+    let failed: Vec<String> =
+        criteria.iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.name.clone()).collect();
+    let expected = if failed.is_empty() { Verdict::Valid } else { Verdict::InvariantViolated };
+    assert_eq!(Verdict::of(&criteria), expected);
+    for failed in criteria.iter().filter(|c| c.outcome == Outcome::Fail) {
+        assert!(!failed.proof.is_empty(), "{} fails without a proof", failed.name);
+    }
+    failed
+}
+
+#[test]
+fn a_sound_history_violates_nothing() {
+    let (operations, state) = sound();
+    assert_eq!(violated(&operations, &state), Vec::<String>::new());
+}
+
+#[test]
+fn an_acknowledged_order_that_is_lost_is_named() {
+    let (operations, mut state) = sound();
+    state.orders.remove(1);
+    state.events.remove(1);
+    assert_eq!(
+        violated(&operations, &state),
+        ["api-equals-database", "no-acked-write-lost", "one-order-per-key"]
+    );
+}
+
+#[test]
+fn an_order_that_nobody_asked_for_is_a_phantom() {
+    let (operations, mut state) = sound();
+    let ghost = Order { id: "o9".into(), idempotency_key: Some("k9".into()), ..state.orders[0].clone() };
+    state.orders.push(ghost);
+    assert_eq!(violated(&operations, &state), ["no-write-out-of-nothing", "one-order-per-key"]);
+}
+
+#[test]
+fn two_orders_under_one_key_are_found() {
+    let (operations, mut state) = sound();
+    state.orders.push(Order { id: "o3".into(), ..state.orders[0].clone() });
+    state.events.push(Event { message_id: "m3".into(), order_id: "o3".into(), ..state.events[0].clone() });
+    assert_eq!(violated(&operations, &state), ["no-acked-write-lost", "one-order-per-key"]);
+}
+
+#[test]
+fn a_job_that_takes_effect_twice_is_found() {
+    let (operations, mut state) = sound();
+    state.invoices.push(Invoice { job_id: "j1-again".into(), ..state.invoices[0].clone() });
+    assert_eq!(violated(&operations, &state), ["invoice-exactly-once"]);
+}
+
+#[test]
+fn an_order_without_an_event_is_found_and_a_repetition_under_one_id_is_not() {
+    let (operations, mut state) = sound();
+    state.events.push(Event { sequence: 3, ..state.events[0].clone() });
+    assert_eq!(violated(&operations, &state), Vec::<String>::new());
+    state.events.retain(|e| e.order_id != "o2");
+    assert_eq!(violated(&operations, &state), ["event-at-least-once"]);
+}
+
+#[test]
+fn a_lost_change_of_status_is_found() {
+    let (operations, mut state) = sound();
+    state.status_changes.clear();
+    assert_eq!(violated(&operations, &state), ["no-acked-status-lost"]);
+}
+
+#[test]
+fn a_fault_that_did_not_bite_makes_the_run_inconclusive() {
+    let wanted = Wanted { refused: 1, reset: 1, ..Wanted::default() };
+    let none = evidence("redis-refused", &wanted, &Evidence { refused: 4, ..Evidence::default() });
+    assert_eq!(none.detail, "reset 0 of at least 1");
+    assert_eq!(Verdict::of(&[none]), Verdict::Inconclusive);
+    let enough =
+        evidence("redis-refused", &wanted, &Evidence { refused: 4, reset: 2, ..Evidence::default() });
+    assert_eq!(enough.outcome, Outcome::Pass);
+}
+
+#[test]
+fn only_a_row_of_good_seconds_is_a_recovery() {
+    const S: u64 = 1_000_000_000;
+    let seconds: Vec<(u64, bool)> = [false, true, false, true, true, true]
+        .iter()
+        .enumerate()
+        .map(|(i, good)| (i as u64 * S, *good))
+        .collect();
+    assert_eq!(recovered_at(S / 2, 2 * S, &seconds), Some(3 * S));
+    assert_eq!(recovered_at(S / 2, 4 * S, &seconds), None);
+}

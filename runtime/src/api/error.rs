@@ -1,0 +1,71 @@
+//! How an error looks to an HTTP caller: the only `IntoResponse` of an error.
+//!
+//! The body is `{"error":{"code":…,"message":…}}`. The message is written for the caller; what
+//! happened inside goes to the log at the place where it happened.
+
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+
+use crate::error::ErrorKind;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: Cow<'static, str>,
+}
+
+impl ApiError {
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: status(kind), code: kind.code(), message: message.into() }
+    }
+
+    pub fn method_not_allowed() -> Self {
+        let message = "the route exists, with another method".into();
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, code: "METHOD_NOT_ALLOWED", message }
+    }
+
+    pub fn too_large(bytes_max: usize) -> Self {
+        let message = format!("the body is larger than {bytes_max} bytes").into();
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: ErrorKind::BadInput.code(), message }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+/// The status of an answer that failed so.
+pub fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::BadInput => StatusCode::BAD_REQUEST,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::IdempotencyConflict | ErrorKind::InvalidTransition => StatusCode::CONFLICT,
+        ErrorKind::Timeout | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_the_callers_status_and_everything_else_is_ours() {
+        use ErrorKind::{
+            BadInput, IdempotencyConflict, Internal, InvalidTransition, NotFound, Timeout, Unavailable,
+        };
+        for kind in
+            [BadInput, NotFound, IdempotencyConflict, InvalidTransition, Timeout, Unavailable, Internal]
+        {
+            assert_eq!(status(kind).is_client_error(), kind.is_refusal(), "{kind:?}");
+        }
+    }
+}

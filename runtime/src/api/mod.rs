@@ -1,0 +1,92 @@
+//! The only code that knows HTTP: routes, the layers around them, and how an error looks outside.
+//!
+//! [`router`] shows all layers in their order. Handlers take extractors and call one service; they
+//! hold no SQL and no policy. No route asks a dependency how it is: health is a cached report.
+
+pub mod error;
+pub mod graphql;
+pub mod middleware;
+pub mod rest;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::{Router, middleware as layer};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::error::ApiError;
+use crate::config::{Config, Mode};
+use crate::error::ErrorKind;
+use crate::observability::health::HealthReport;
+use crate::observability::metrics::{HttpMetrics, Metrics};
+use crate::security::headers::SecurityHeaders;
+
+/// What the routes and layers of the frame share.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub health: HealthReport,
+    pub metrics: Metrics,
+    pub http: HttpMetrics,
+    /// Cancelled when the server has begun to end: `/ready` says so.
+    pub draining: CancellationToken,
+    pub limits: Limits,
+    pub headers: SecurityHeaders,
+}
+
+/// What one request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub request_timeout: Duration,
+    pub body_bytes_max: usize,
+}
+
+impl Frame {
+    /// Registers the HTTP families in `metrics`, so one frame per registry.
+    pub fn new(config: &Config, metrics: Metrics, health: HealthReport, draining: CancellationToken) -> Self {
+        let limits = Limits {
+            request_timeout: config.server.request_timeout,
+            body_bytes_max: usize::try_from(config.server.max_body.as_u64()).unwrap_or(usize::MAX),
+        };
+        Self::with_limits(limits, config.mode, metrics, health, draining)
+    }
+
+    pub fn with_limits(
+        limits: Limits,
+        mode: Mode,
+        metrics: Metrics,
+        health: HealthReport,
+        draining: CancellationToken,
+    ) -> Self {
+        let http = metrics.area(HttpMetrics::register);
+        Self { health, metrics, http, draining, limits, headers: SecurityHeaders::new(mode) }
+    }
+}
+
+impl FromRef<Arc<Frame>> for Metrics {
+    fn from_ref(frame: &Arc<Frame>) -> Self {
+        frame.metrics.clone()
+    }
+}
+
+/// The whole HTTP surface: `routes` of the product, with their state, and the frame's own.
+pub fn router(frame: Frame, routes: Router) -> Router {
+    let frame = Arc::new(frame);
+    for (method, path) in rest::ROUTES.into_iter().chain([graphql::ROUTE]) {
+        frame.http.expect_route(method, path);
+    }
+    // The last layer added is the outermost: a request passes them from the bottom up.
+    routes
+        .merge(rest::router(frame.clone()))
+        .fallback(|| async { ApiError::new(ErrorKind::NotFound, "no such route") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(frame.limits.body_bytes_max))
+        .layer(layer::from_fn_with_state(frame.clone(), middleware::body_limit::refuse_large))
+        .layer(layer::from_fn_with_state(frame.clone(), middleware::timeout::give_up_late))
+        .layer(CatchPanicLayer::custom(middleware::catch_panic::answer))
+        .layer(layer::from_fn_with_state(frame.clone(), middleware::metrics::count))
+        .layer(layer::from_fn(middleware::trace::trace))
+        .layer(layer::from_fn(middleware::request_id::assign))
+        .layer(layer::from_fn_with_state(frame, middleware::security_headers::add))
+}

@@ -1,0 +1,222 @@
+//! The services of the product, made once from the configuration, with their health checks and background work.
+//!
+//! Nothing here waits for a dependency: a server whose database, Redis or NATS is away starts all the same, and its
+//! health says so.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::CatalogService;
+use crate::config::Config;
+use crate::error::{Classify, ErrorKind};
+use crate::observability::health::HealthChecker;
+use crate::observability::metrics::Metrics;
+use crate::orders::OrderService;
+use crate::orders::invoices::InvoiceExecutor;
+use crate::outbox::Relay;
+use crate::outbox::metrics::OutboxMetrics;
+use crate::queue::Queue;
+use crate::queue::fallback::Fallback;
+use crate::queue::metrics::QueueMetrics;
+use crate::queue::redis::RedisQueue;
+use crate::queue::worker::{self, Worker as JobWorker};
+use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
+use crate::storage::metrics::{DependencyMetrics, PoolCollector};
+use crate::storage::nats::{self, Nats};
+use crate::storage::postgres::{self, Postgres};
+use crate::storage::redis::{self, Redis};
+use crate::storage::spool::{self, Spool};
+
+/// Errors of the start. A dependency that is away is none.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database's URL cannot be used.
+    #[error("could not set up the database")]
+    Postgres(#[from] postgres::Error),
+    /// Redis' URL cannot be used.
+    #[error("could not set up redis")]
+    Redis(#[from] redis::Error),
+    /// NATS' URL cannot be used.
+    #[error("could not set up nats")]
+    Nats(#[from] nats::Error),
+    /// The spool's folder cannot be used.
+    #[error("could not open the spool in {folder}")]
+    Spool {
+        /// Where it should be.
+        folder: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: spool::Error,
+    },
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Postgres(error) => error.kind(),
+            Self::Redis(error) => error.kind(),
+            Self::Nats(error) => error.kind(),
+            Self::Spool { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// Starts a background task that ends when its token is cancelled, and only then.
+pub type WorkerFactory = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The services.
+pub struct AppState {
+    /// Reads products.
+    pub catalog: CatalogService,
+    /// Reads and changes orders.
+    pub orders: OrderService,
+    postgres: Postgres,
+    redis: Redis,
+    nats: Nats,
+    relay: Relay,
+    jobs: JobWorker,
+    job_workers: u32,
+    fallback: Option<Fallback>,
+    fallback_enabled: bool,
+    dependencies: DependencyMetrics,
+}
+
+impl AppState {
+    /// Makes the services and registers their metrics: once per registry.
+    pub async fn build(config: &Config, metrics: &Metrics) -> Result<Self, Error> {
+        let postgres = make_postgres(config)?;
+        metrics.area(|registry| registry.register_collector(Box::new(PoolCollector::new(postgres.clone()))));
+        let redis = make_redis(config)?;
+        let nats = make_nats(config).await?;
+
+        let queue_metrics = metrics.area(QueueMetrics::register);
+        let fallback_enabled = config.cache.redis.fallback_enabled;
+        let fallback = if fallback_enabled { Some(make_fallback(config, &queue_metrics)?) } else { None };
+        let redis_queue =
+            RedisQueue::new(redis.clone(), config.queue.visibility_timeout, config.queue.max_attempts);
+        let queue = Queue::new(redis_queue.clone(), fallback.clone(), queue_metrics.clone());
+        let jobs = JobWorker {
+            queue: redis_queue,
+            executor: Arc::new(InvoiceExecutor::new(postgres.clone())),
+            metrics: queue_metrics,
+            poll_interval: config.queue.poll_interval,
+        };
+        let relay = Relay {
+            postgres: postgres.clone(),
+            nats: nats.clone(),
+            metrics: metrics.area(OutboxMetrics::register),
+            poll_interval: config.outbox.poll_interval,
+            batch: config.outbox.batch,
+        };
+        Ok(Self {
+            catalog: CatalogService::new(postgres.clone()),
+            orders: OrderService::new(postgres.clone(), queue, &config.nats.subject_prefix),
+            postgres,
+            redis,
+            nats,
+            relay,
+            jobs,
+            job_workers: config.queue.workers,
+            fallback,
+            fallback_enabled,
+            dependencies: metrics.area(DependencyMetrics::register),
+        })
+    }
+
+    /// Adds the checks `database`, `redis` and `nats`.
+    pub fn add_health_checks(&self, checker: &mut HealthChecker) {
+        let up = |name| self.dependencies.up(name);
+        checker.add_check(DatabaseCheck { postgres: self.postgres.clone(), up: up("database") });
+        checker.add_check(RedisCheck {
+            redis: self.redis.clone(),
+            fallback_enabled: self.fallback_enabled,
+            up: up("redis"),
+        });
+        checker.add_check(NatsCheck { nats: self.nats.clone(), up: up("nats") });
+    }
+
+    /// Every background task of the services, with its name.
+    pub fn workers(&self) -> Vec<(&'static str, WorkerFactory)> {
+        let mut workers = vec![
+            worker("postgres-pool", self.postgres.clone(), |postgres, stop| async move {
+                postgres.maintain(stop).await;
+            }),
+            worker("redis-connections", self.redis.clone(), |redis, stop| async move {
+                redis.maintain(stop).await;
+            }),
+            worker("outbox-relay", self.relay.clone(), |relay, stop| async move { relay.run(stop).await }),
+            worker(
+                "outbox-gauge",
+                self.relay.clone(),
+                |relay, stop| async move { relay.measure(stop).await },
+            ),
+            worker("queue-gauge", self.jobs.clone(), |jobs, stop| async move {
+                worker::measure(jobs.queue, jobs.metrics, stop).await;
+            }),
+            worker("job-workers", (self.jobs.clone(), self.job_workers), |(jobs, count), stop| async move {
+                let running = (0..count).map(|_| jobs.run(stop.clone()));
+                futures::future::join_all(running).await;
+            }),
+        ];
+        if let Some(fallback) = &self.fallback {
+            let parts = (fallback.clone(), self.jobs.queue.clone());
+            workers.push(worker("spool-drain", parts, |(fallback, queue), stop| async move {
+                fallback.drain(&queue, stop).await;
+            }));
+        }
+        workers
+    }
+}
+
+fn worker<S, W, F>(name: &'static str, service: S, run: F) -> (&'static str, WorkerFactory)
+where
+    S: Clone + Send + Sync + 'static,
+    W: Future<Output = ()> + Send + 'static,
+    F: Fn(S, CancellationToken) -> W + Send + Sync + 'static,
+{
+    (name, Box::new(move |stop| run(service.clone(), stop).boxed()))
+}
+
+fn make_postgres(config: &Config) -> Result<Postgres, postgres::Error> {
+    let table = &config.database;
+    let limits = postgres::Limits {
+        min_connections: table.min_connections,
+        max_connections: table.max_connections,
+        connect_timeout: table.connect_timeout,
+        acquire_timeout: table.acquire_timeout,
+        idle_timeout: table.idle_timeout,
+        max_lifetime: table.max_lifetime,
+    };
+    Postgres::new(config.urls.database.expose(), limits, table.query_timeout)
+}
+
+fn make_redis(config: &Config) -> Result<Redis, redis::Error> {
+    let table = &config.cache.redis;
+    let limits = redis::Limits {
+        connections: table.pool_size,
+        connect_timeout: table.connect_timeout,
+        command_timeout: table.command_timeout,
+    };
+    Redis::new(config.urls.redis.expose(), limits)
+}
+
+async fn make_nats(config: &Config) -> Result<Nats, nats::Error> {
+    let table = &config.nats;
+    let options = nats::Options {
+        connect_timeout: table.connect_timeout,
+        publish_timeout: table.publish_timeout,
+        stream: table.stream.clone(),
+        subject_prefix: table.subject_prefix.clone(),
+    };
+    Nats::new(config.urls.nats.expose(), options).await
+}
+
+fn make_fallback(config: &Config, metrics: &QueueMetrics) -> Result<Fallback, Error> {
+    let folder = config.queue.spool_dir.clone();
+    let spool = Spool::open(&folder, config.queue.spool_max_bytes.as_u64());
+    let spool = spool.map_err(|source| Error::Spool { folder, source })?;
+    Ok(Fallback::new(spool, metrics.clone()))
+}

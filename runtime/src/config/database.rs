@@ -1,0 +1,65 @@
+//! `[database]`: the pool of PostgreSQL connections and the deadline of each step.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::TableChecks;
+use super::units;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// Name of the environment variable that holds the URL.
+    pub url_env: String,
+    pub min_connections: u32,
+    pub max_connections: u32,
+    /// One attempt to connect and authenticate.
+    #[serde(with = "units::duration")]
+    pub connect_timeout: Duration,
+    /// Waiting for a free connection of the pool.
+    #[serde(with = "units::duration")]
+    pub acquire_timeout: Duration,
+    /// One query, from sending it to its last row; after it the connection is given up.
+    #[serde(with = "units::duration")]
+    pub query_timeout: Duration,
+    /// A connection idle for longer is closed, down to `min_connections`.
+    #[serde(with = "units::duration")]
+    pub idle_timeout: Duration,
+    /// A connection older than this is replaced.
+    #[serde(with = "units::duration")]
+    pub max_lifetime: Duration,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url_env: "DATABASE_URL".to_owned(),
+            min_connections: 10,
+            max_connections: 100,
+            connect_timeout: Duration::from_secs(5),
+            acquire_timeout: Duration::from_secs(2),
+            query_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(10 * 60),
+            max_lifetime: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+impl Database {
+    pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
+        checks.variable_name("url_env", &self.url_env);
+        checks.count("max_connections", u64::from(self.max_connections), 1..=10_000);
+        checks.require(
+            "min_connections",
+            self.min_connections,
+            self.min_connections <= self.max_connections,
+            &format!("at most max_connections ({})", self.max_connections),
+        );
+        checks.duration("connect_timeout", self.connect_timeout, "1ms", "5m");
+        checks.duration("acquire_timeout", self.acquire_timeout, "1ms", "5m");
+        checks.duration("query_timeout", self.query_timeout, "1ms", "1h");
+        checks.duration("idle_timeout", self.idle_timeout, "1s", "1day");
+        checks.duration("max_lifetime", self.max_lifetime, "1s", "1day");
+    }
+}

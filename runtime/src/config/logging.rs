@@ -1,0 +1,79 @@
+//! `[logging]`: what is logged, and in which form.
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use super::check::TableChecks;
+use super::error::Problem;
+use super::source::Environment;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// A level, or directives such as `info,sqlx=warn`. `RUST_LOG` overrides it.
+    pub level: String,
+    /// `FRAISEQL_LOG_FORMAT` overrides it.
+    pub format: Format,
+    /// Logs statements that took longer than a tenth of `database.query_timeout`.
+    /// `FRAISEQL_LOG_SLOW_QUERIES` overrides it.
+    pub slow_queries: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// Several lines an event, for people.
+    Pretty,
+    /// One line an event, for people.
+    Compact,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: Format::Json, slow_queries: false }
+    }
+}
+
+const LEVELS: &str = "off, error, warn, info, debug, trace, or directives such as \"info,sqlx=warn\"";
+
+impl Logging {
+    pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
+        checks.require("level", &self.level, is_filter(&self.level), LEVELS);
+    }
+
+    pub(super) fn apply(&mut self, environment: &Environment, problems: &mut Vec<Problem>) {
+        if let Some(level) = environment.get("RUST_LOG") {
+            if is_filter(level) {
+                level.clone_into(&mut self.level);
+            } else {
+                problems.push(Problem::variable("RUST_LOG", &format!("is {level:?}"), LEVELS));
+            }
+        }
+        // Anything that is not one of the first two means compact: so the variable is specified.
+        match environment.get("FRAISEQL_LOG_FORMAT") {
+            None => {}
+            Some("json") => self.format = Format::Json,
+            Some("pretty") => self.format = Format::Pretty,
+            Some(_) => self.format = Format::Compact,
+        }
+        match environment.get("FRAISEQL_LOG_SLOW_QUERIES") {
+            None => {}
+            Some("true" | "1") => self.slow_queries = true,
+            Some("false" | "0") => self.slow_queries = false,
+            Some(value) => problems.push(Problem::variable(
+                "FRAISEQL_LOG_SLOW_QUERIES",
+                &format!("is {value:?}"),
+                "\"true\" or \"false\"",
+            )),
+        }
+    }
+}
+
+/// `EnvFilter` reads an unknown word as the name of a target; a level on its own must be one.
+fn is_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = |word: &str| word.contains('=') || LEVELS.contains(&word.to_ascii_lowercase().as_str());
+    text.split(',').all(|word| known(word.trim())) && EnvFilter::try_new(text).is_ok()
+}

@@ -1,0 +1,175 @@
+//! The configuration, shaped like `fraiseql.toml`: one file and one type per table.
+//!
+//! Each value is the default, unless the file says otherwise, unless the environment does.
+//! A `Config` was validated: what is wrong stops the start with all problems at once, each with
+//! its place, its value and what is allowed. The environment is read once, here and nowhere else.
+//! Connection URLs come from the environment only and never appear in `Debug` output or messages.
+
+pub mod cache;
+mod check;
+pub mod database;
+pub mod error;
+pub mod health;
+pub mod logging;
+pub mod nats;
+pub mod outbox;
+pub mod queue;
+pub mod server;
+pub mod source;
+pub mod units;
+pub mod url;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use self::check::Checks;
+pub use self::error::Error;
+use self::error::Problem;
+use self::source::{Document, Environment};
+use self::url::ConnectionUrl;
+
+/// What the file says: one field per table, all optional in the file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tables {
+    pub server: server::Server,
+    pub database: database::Database,
+    pub cache: cache::Cache,
+    pub nats: nats::Nats,
+    pub outbox: outbox::Outbox,
+    pub queue: queue::Queue,
+    pub health: health::Health,
+    pub logging: logging::Logging,
+}
+
+/// What the server runs with. Made by [`Config::load`] and [`Config::parse`] alone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    pub server: server::Server,
+    pub database: database::Database,
+    pub cache: cache::Cache,
+    pub nats: nats::Nats,
+    pub outbox: outbox::Outbox,
+    pub queue: queue::Queue,
+    pub health: health::Health,
+    pub logging: logging::Logging,
+    pub urls: Urls,
+    pub mode: Mode,
+}
+
+/// Where the dependencies are, from the variables that the tables' `url_env` name.
+#[derive(Debug, Clone)]
+pub struct Urls {
+    pub database: ConnectionUrl,
+    pub redis: ConnectionUrl,
+    pub nats: ConnectionUrl,
+}
+
+/// `FRAISEQL_ENV`, or `FRAISEQL_MODE` which means the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    #[default]
+    Development,
+    /// Adds `Strict-Transport-Security` to every answer.
+    Production,
+}
+
+impl Config {
+    /// Reads the file, then lets the environment override it.
+    ///
+    /// # Errors
+    /// [`Error::Read`] when the file cannot be read, [`Error::Invalid`] with every problem found.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+        Self::parse(&text, &path.display().to_string(), environment)
+    }
+
+    /// As [`Config::load`], of a text; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every problem found.
+    pub fn parse(text: &str, name: &str, environment: &Environment) -> Result<Self, Error> {
+        let document = Document::parse(text, name)?;
+        let mut problems = document.unknown_keys(&Tables::default());
+        let tables = document.read::<Tables>(&mut problems);
+        let mut tables = match tables {
+            Some(tables) if problems.is_empty() => tables,
+            _ => return Err(Error::invalid(problems)),
+        };
+        let mut checks = Checks::default();
+        tables.check(&mut checks);
+        problems.extend(checks.into_problems(&document));
+
+        tables.logging.apply(environment, &mut problems);
+        let mode = Mode::read(environment, &mut problems);
+        let urls = Urls::read(&tables, environment, &mut problems);
+        match urls {
+            Some(urls) if problems.is_empty() => Ok(Self::assemble(tables, urls, mode)),
+            _ => Err(Error::invalid(problems)),
+        }
+    }
+
+    fn assemble(tables: Tables, urls: Urls, mode: Mode) -> Self {
+        let Tables { server, database, cache, nats, outbox, queue, health, logging } = tables;
+        Self { server, database, cache, nats, outbox, queue, health, logging, urls, mode }
+    }
+}
+
+impl Tables {
+    fn check(&self, checks: &mut Checks) {
+        self.server.check(&mut checks.table("server"));
+        self.database.check(&mut checks.table("database"));
+        self.cache.redis.check(&mut checks.table("cache.redis"));
+        self.nats.check(&mut checks.table("nats"));
+        self.outbox.check(&mut checks.table("outbox"));
+        self.queue.check(&mut checks.table("queue"));
+        self.health.check(&mut checks.table("health"));
+        self.logging.check(&mut checks.table("logging"));
+    }
+}
+
+impl Urls {
+    fn read(tables: &Tables, environment: &Environment, problems: &mut Vec<Problem>) -> Option<Self> {
+        let database = [tables.database.url_env.as_str(), "FRAISEQL_DATABASE_URL", "XZEPR__DATABASE__URL"];
+        let database = url::read(&database, &["postgres", "postgresql"], environment, problems);
+        let redis = url::read(
+            &[&tables.cache.redis.url_env],
+            &["redis", "rediss", "redis+unix"],
+            environment,
+            problems,
+        );
+        let nats = url::read(&[&tables.nats.url_env], &["nats", "tls"], environment, problems);
+        Some(Self { database: database?, redis: redis?, nats: nats? })
+    }
+}
+
+impl Mode {
+    fn read(environment: &Environment, problems: &mut Vec<Problem>) -> Self {
+        const NAMES: [&str; 2] = ["FRAISEQL_ENV", "FRAISEQL_MODE"];
+        const ALLOWED: &str = "\"production\" or \"development\"";
+        let mut found: Option<(&str, Self)> = None;
+        for name in NAMES {
+            let mode = match environment.get(name) {
+                None => continue,
+                Some("production") => Self::Production,
+                Some("development") => Self::Development,
+                Some(value) => {
+                    problems.push(Problem::variable(name, &format!("is {value:?}"), ALLOWED));
+                    continue;
+                }
+            };
+            match found {
+                Some((first, other)) if other != mode => problems.push(Problem::variable(
+                    name,
+                    &format!("contradicts {first}"),
+                    "one of the two, or the same value in both",
+                )),
+                _ => found = Some((name, mode)),
+            }
+        }
+        found.map(|(_, mode)| mode).unwrap_or_default()
+    }
+}

@@ -1,0 +1,31 @@
+//! `[outbox]`: how events leave the database.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::TableChecks;
+use super::units;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outbox {
+    /// How long the relay waits after it found nothing.
+    #[serde(with = "units::duration")]
+    pub poll_interval: Duration,
+    /// Rows published in one round.
+    pub batch: u32,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { poll_interval: Duration::from_millis(200), batch: 200 }
+    }
+}
+
+impl Outbox {
+    pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
+        checks.duration("poll_interval", self.poll_interval, "1ms", "1m");
+        checks.count("batch", u64::from(self.batch), 1..=10_000);
+    }
+}

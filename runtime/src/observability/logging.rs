@@ -1,0 +1,49 @@
+//! The log: one line of JSON an event on stdout, unless the configuration asks for another form.
+
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::config::logging::{Format, Logging};
+
+/// Installs the subscriber of this process.
+///
+/// # Errors
+/// When there is one already; it stays.
+pub fn init_logging(config: &Logging) -> Result<(), TryInitError> {
+    tracing_subscriber::registry().with(layer(config, std::io::stdout)).try_init()
+}
+
+/// What [`init_logging`] installs, writing elsewhere.
+pub fn layer<W>(config: &Logging, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&config.level).expect("the configuration was validated");
+    let base = fmt::layer().with_writer(writer).with_target(true).with_span_events(FmtSpan::CLOSE);
+    match config.format {
+        Format::Json => base
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_filter(filter)
+            .boxed(),
+        Format::Pretty => base.pretty().with_filter(filter).boxed(),
+        Format::Compact => base.compact().with_ansi(false).with_filter(filter).boxed(),
+    }
+}
+
+/// The span of one HTTP request. `path` is the matched route, never what the caller typed: that
+/// may hold tokens. `status` and `duration_ms` are recorded when the answer is there.
+pub fn request_span(request_id: &str, method: &str, path: &str) -> tracing::Span {
+    tracing::info_span!(
+        "request",
+        request_id,
+        method,
+        path,
+        status = tracing::field::Empty,
+        duration_ms = tracing::field::Empty,
+    )
+}

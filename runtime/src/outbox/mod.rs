@@ -1,0 +1,152 @@
+//! Events that were written in the transaction of what they tell, on their way to JetStream.
+//!
+//! Promises: an event is marked published only after the stream's acknowledgement; until then it is sent again,
+//! always with its row id as `Nats-Msg-Id`, so that repetitions are recognised. Rows are claimed by a lease: no
+//! database connection is held while NATS is slow, and several relays share the work.
+//! Absent on purpose: strict order (events of one batch travel at the same time), and deleting published rows.
+
+pub mod error;
+pub mod metrics;
+mod store;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::error::Error;
+use self::metrics::OutboxMetrics;
+use self::store::Event;
+use crate::error::chain;
+use crate::ids::EventId;
+use crate::storage::nats::{self, Nats};
+use crate::storage::postgres::Postgres;
+
+/// Events on their way to the stream at the same time.
+const CONCURRENCY: usize = 64;
+/// A relay that dies leaves its events unsent for this long. Sending a batch takes less, or it is sent twice.
+const LEASE: Duration = Duration::from_secs(10);
+const ERROR_PAUSE_MAX: Duration = Duration::from_secs(1);
+const MEASURE_PERIOD: Duration = Duration::from_secs(1);
+
+/// The worker that empties the outbox.
+#[derive(Clone)]
+pub struct Relay {
+    /// Where the rows are.
+    pub postgres: Postgres,
+    /// Where the events go.
+    pub nats: Nats,
+    /// What counts them.
+    pub metrics: OutboxMetrics,
+    /// How long it waits after it found nothing.
+    pub poll_interval: Duration,
+    /// Rows claimed in one round.
+    pub batch: u32,
+}
+
+impl Relay {
+    /// Relays until `cancel`; a batch that was claimed is sent and marked first.
+    pub async fn run(&self, cancel: CancellationToken) {
+        let mut failures = 0u32;
+        loop {
+            let pause = match self.round().await {
+                Ok(events) => {
+                    failures = 0;
+                    if events == self.batch as usize { Duration::ZERO } else { self.poll_interval }
+                }
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "the outbox waits");
+                    failures += 1;
+                    (self.poll_interval * 2u32.pow(failures.min(5))).min(ERROR_PAUSE_MAX)
+                }
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Keeps the gauge of waiting events up to date. Runs until `cancel`.
+    pub async fn measure(&self, cancel: CancellationToken) {
+        loop {
+            match store::pending(&self.postgres).await {
+                Ok(pending) => {
+                    self.metrics.pending.set(pending);
+                }
+                Err(error) => tracing::debug!(error = %chain(&error), "could not count the outbox"),
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(MEASURE_PERIOD) => {}
+            }
+        }
+    }
+
+    /// Claims, sends and marks one batch; answers how many events the stream took.
+    async fn round(&self) -> Result<usize, Error> {
+        if !self.nats.is_connected() {
+            return Err(nats::Error::Disconnected.into());
+        }
+        let events = store::claim(&self.postgres, self.batch, LEASE).await?;
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let started = Instant::now();
+        let (published, unsent, failure) = self.send(events).await;
+        self.metrics.published.inc_by(published.len() as u64);
+        if !published.is_empty() {
+            store::mark_published(&self.postgres, &published).await?;
+        }
+        let Some(error) = failure else { return Ok(published.len()) };
+        tracing::warn!(
+            error = %chain(&error),
+            published = published.len(),
+            unsent = unsent.len(),
+            elapsed_ms = started.elapsed().as_millis(),
+            "events did not reach the stream and will be sent again"
+        );
+        store::release(&self.postgres, &unsent).await?;
+        if matches!(error, nats::Error::Timeout) {
+            self.nats.reconnect().await;
+        }
+        Err(error.into())
+    }
+
+    /// Sends events side by side. After the first failure those not begun stay unsent: a silent server would cost
+    /// a timeout for each.
+    async fn send(&self, events: Vec<Event>) -> (Vec<EventId>, Vec<EventId>, Option<nats::Error>) {
+        let failed = &AtomicBool::new(false);
+        let results: Vec<_> = stream::iter(events)
+            .map(|event| async move {
+                let id = event.id;
+                if failed.load(Ordering::Relaxed) {
+                    return (id, Err(None));
+                }
+                let payload = Bytes::from(event.payload);
+                let sent = self.nats.publish(event.subject, &id.to_string(), payload).await;
+                if sent.is_err() {
+                    failed.store(true, Ordering::Relaxed);
+                }
+                (id, sent.map_err(Some))
+            })
+            .buffered(CONCURRENCY)
+            .collect()
+            .await;
+        let (mut published, mut unsent, mut failure) = (Vec::new(), Vec::new(), None);
+        for (id, result) in results {
+            match result {
+                Ok(()) => published.push(id),
+                Err(error) => {
+                    unsent.push(id);
+                    failure = failure.or(error);
+                }
+            }
+        }
+        (published, unsent, failure)
+    }
+}

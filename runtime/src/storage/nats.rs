@@ -1,0 +1,242 @@
+//! NATS with JetStream: publish, and be told that the stream holds it.
+//!
+//! Promises: the handle can be made while NATS is away; the client reconnects by itself. A publish is answered `Ok`
+//! only after the PubAck; every step has a deadline. Nothing is sent while the client is not connected, so that no
+//! messages pile up in its buffer and leave much later. The stream is made when it is missing, before the first
+//! publish and again after a failed one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{self, stream};
+use async_nats::{Client, ConnectOptions};
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
+use crate::error::{Classify, ErrorKind};
+
+/// Within this time JetStream drops a message whose id it has seen.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// A server that does not answer two pings in a row is given up.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// Asks JetStream about the account. Read as loose JSON: older servers leave fields out that the client wants.
+const ACCOUNT_INFO: &str = "$JS.API.INFO";
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Errors of the NATS handle.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is not one of NATS, or its options are wrong.
+    #[error("could not set up the nats client")]
+    Setup(#[source] Cause),
+    /// There is no connection now. Nothing was sent.
+    #[error("nats is not connected")]
+    Disconnected,
+    /// NATS did not answer in time; the message may be in the stream.
+    #[error("nats did not answer in time")]
+    Timeout,
+    /// NATS answered with an error; a message may still be in the stream.
+    #[error("nats failed to {action}")]
+    Failed {
+        /// What was asked.
+        action: &'static str,
+        /// What it answered.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Setup(_) => ErrorKind::Internal,
+            Self::Disconnected | Self::Failed { .. } => ErrorKind::Unavailable,
+            Self::Timeout => ErrorKind::Timeout,
+        }
+    }
+}
+
+/// What the handle needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Deadline of a connection attempt.
+    pub connect_timeout: Duration,
+    /// Deadline of a publish with its acknowledgement, and of any other request.
+    pub publish_timeout: Duration,
+    /// The stream's name.
+    pub stream: String,
+    /// The stream takes `<prefix>.>`.
+    pub subject_prefix: String,
+}
+
+/// Handle on one NATS server or cluster. Clones share the connection.
+#[derive(Clone)]
+pub struct Nats {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    context: jetstream::Context,
+    options: Options,
+    stream_ensured: AtomicBool,
+    ensuring: Mutex<()>,
+}
+
+impl Nats {
+    /// A handle whose client connects in the background. The error does not repeat the URL.
+    pub async fn new(url: &str, options: Options) -> Result<Self, Error> {
+        let connect = ConnectOptions::new()
+            .name("fraiseql-server")
+            .connection_timeout(options.connect_timeout)
+            .request_timeout(Some(options.publish_timeout))
+            .ping_interval(PING_INTERVAL)
+            .retry_on_initial_connect()
+            .reconnect_delay_callback(reconnect_delay);
+        let client = match tokio::time::timeout(options.connect_timeout, connect.connect(url)).await {
+            Ok(client) => client.map_err(|error| Error::Setup(error.into()))?,
+            Err(_) => return Err(Error::Timeout),
+        };
+        let context = jetstream::ContextBuilder::new()
+            .timeout(options.publish_timeout)
+            .ack_timeout(options.publish_timeout)
+            .build(client.clone());
+        let (stream_ensured, ensuring) = (AtomicBool::new(false), Mutex::new(()));
+        Ok(Self { shared: Arc::new(Shared { client, context, options, stream_ensured, ensuring }) })
+    }
+
+    /// Whether messages can be sent now.
+    pub fn is_connected(&self) -> bool {
+        self.shared.client.connection_state() == State::Connected
+    }
+
+    /// Publishes and waits until the stream holds the message. `message_id` makes a repetition harmless.
+    pub async fn publish(&self, subject: String, message_id: &str, payload: Bytes) -> Result<(), Error> {
+        self.ensure_stream().await?;
+        let published = self.within("publish", self.publish_once(subject, message_id, payload)).await;
+        if published.is_err() {
+            self.shared.stream_ensured.store(false, Ordering::Relaxed);
+        }
+        published
+    }
+
+    /// Whether JetStream answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.must_be_connected()?;
+        let asked = async {
+            let request = self.shared.client.request(ACCOUNT_INFO, Bytes::new()).await;
+            let answer = request.map_err(|error| failed("ask for its account", error))?.payload;
+            read_account(&answer)
+        };
+        self.within("ask for its account", asked).await
+    }
+
+    /// Gives up a connection that is open and silent, so that the client dials again.
+    pub async fn reconnect(&self) {
+        if let Err(error) = self.shared.client.force_reconnect().await {
+            tracing::debug!(%error, "could not tell the nats client to reconnect");
+        }
+    }
+
+    async fn publish_once(&self, subject: String, message_id: &str, payload: Bytes) -> Result<(), Error> {
+        self.must_be_connected()?;
+        let message = PublishMessage::build().payload(payload).message_id(message_id);
+        let timed_out = |error: async_nats::jetstream::context::PublishError| match error.kind() {
+            PublishErrorKind::TimedOut => Error::Timeout,
+            _ => failed("publish", error),
+        };
+        let acknowledgement = self.shared.context.send_publish(subject, message).await.map_err(timed_out)?;
+        acknowledgement.await.map(drop).map_err(timed_out)
+    }
+
+    async fn ensure_stream(&self) -> Result<(), Error> {
+        if self.shared.stream_ensured.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.within("make the stream", async {
+            let _one_at_a_time = self.shared.ensuring.lock().await;
+            if self.shared.stream_ensured.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            self.must_be_connected()?;
+            let config = stream::Config {
+                name: self.shared.options.stream.clone(),
+                subjects: vec![format!("{}.>", self.shared.options.subject_prefix)],
+                storage: stream::StorageType::File,
+                duplicate_window: DUPLICATE_WINDOW,
+                ..stream::Config::default()
+            };
+            let made = self.shared.context.get_or_create_stream(config).await;
+            made.map_err(|error| failed("make the stream", error))?;
+            self.shared.stream_ensured.store(true, Ordering::Relaxed);
+            Ok(())
+        })
+        .await
+    }
+
+    fn must_be_connected(&self) -> Result<(), Error> {
+        if self.is_connected() { Ok(()) } else { Err(Error::Disconnected) }
+    }
+
+    async fn within<T>(
+        &self,
+        action: &'static str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let answered = tokio::time::timeout(self.shared.options.publish_timeout, work).await;
+        answered.unwrap_or_else(|_| {
+            tracing::debug!(action, "nats did not answer in time");
+            Err(Error::Timeout)
+        })
+    }
+}
+
+fn read_account(answer: &[u8]) -> Result<(), Error> {
+    let answer: serde_json::Value =
+        serde_json::from_slice(answer).map_err(|error| failed("describe its account", error))?;
+    match answer.get("error") {
+        None => Ok(()),
+        Some(error) => Err(failed("describe its account", error.to_string())),
+    }
+}
+
+fn failed(action: &'static str, source: impl Into<Cause>) -> Error {
+    Error::Failed { action, source: source.into() }
+}
+
+/// At once, then doubling from 50 ms.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
+    if attempts == 0 {
+        Duration::ZERO
+    } else {
+        (Duration::from_millis(50) * 2u32.pow(doublings)).min(RECONNECT_DELAY_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_without_the_newer_fields_is_an_account() {
+        assert!(read_account(br#"{"memory":0,"storage":0,"streams":1}"#).is_ok());
+        assert!(read_account(br#"{"error":{"code":503,"description":"no JetStream"}}"#).is_err());
+        assert!(read_account(b"").is_err());
+    }
+
+    #[test]
+    fn reconnecting_slows_down_to_a_second() {
+        assert_eq!(reconnect_delay(0), Duration::ZERO);
+        assert_eq!(reconnect_delay(1), Duration::from_millis(50));
+        assert_eq!(reconnect_delay(3), Duration::from_millis(200));
+        assert_eq!(reconnect_delay(1_000_000), RECONNECT_DELAY_MAX);
+    }
+}

@@ -1,0 +1,149 @@
+//! PostgreSQL: one statement at a time, each within its deadline, over a pool of our own.
+//!
+//! Promises: a connection goes back to the pool only after the server has answered its statement; one whose
+//! statement timed out, failed on the wire or was dropped half-way is closed and its permit is free at once. A read
+//! that lost its connection is tried once more on a fresh one, a write never: it may have been done.
+//! A statement is its own transaction; whoever needs more than one row changed says so in one statement.
+//!
+//! Why not sqlx's pool: it pings each connection when it is handed back, which costs a round trip a statement and,
+//! with a silent peer, waits without a deadline and never gives the permit back (sqlx issue 4349).
+
+mod error;
+mod pool;
+
+pub use error::{DatabaseExt, Error};
+pub use pool::{Limits, PoolSize};
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{Connection, FromRow, Postgres as Db};
+use tokio_util::sync::CancellationToken;
+
+use pool::{Lease, Pool};
+
+/// A statement whose rows become `O`.
+pub type Statement<'q, O> = QueryAs<'q, Db, O, PgArguments>;
+
+/// Handle on one database. Clones share the pool.
+#[derive(Clone)]
+pub struct Postgres {
+    pool: Pool,
+    query_timeout: Duration,
+}
+
+impl Postgres {
+    /// A handle that connects when it is first used. `url` is a `postgres://` URL; the error does not repeat it.
+    pub fn new(url: &str, limits: Limits, query_timeout: Duration) -> Result<Self, Error> {
+        let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
+        let options = with_server_side_limits(options, query_timeout);
+        Ok(Self { pool: Pool::new(options, limits), query_timeout })
+    }
+
+    /// Runs a statement that changes nothing. `make` is called again for the one retry that a lost connection gets.
+    pub async fn read<'q, O>(
+        &self,
+        make: impl Fn() -> Statement<'q, O> + Send + Sync,
+    ) -> Result<Vec<O>, Error>
+    where
+        O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
+    {
+        let lease = self.pool.acquire().await?;
+        match self.fetch(lease, make()).await {
+            Err(error) if error.lost_connection() => {
+                tracing::debug!(error = %crate::error::chain(&error), "read lost its connection, trying a fresh one");
+                let lease = self.pool.acquire_fresh().await?;
+                self.fetch(lease, make()).await
+            }
+            result => result,
+        }
+    }
+
+    /// Runs a statement that may change something; an error other than a constraint violation means that it may
+    /// have been done.
+    pub async fn write<'q, O>(&self, statement: Statement<'q, O>) -> Result<Vec<O>, Error>
+    where
+        O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
+    {
+        let lease = self.pool.acquire().await?;
+        self.fetch(lease, statement).await
+    }
+
+    /// Like [`write`](Self::write) for a statement without rows; answers how many rows it changed.
+    pub async fn execute(&self, statement: Query<'_, Db, PgArguments>) -> Result<u64, Error> {
+        let mut lease = self.pool.acquire().await?;
+        let result = tokio::time::timeout(self.query_timeout, statement.execute(lease.connection())).await;
+        settle(lease, result).map(|done| done.rows_affected())
+    }
+
+    async fn fetch<'q, O>(&self, mut lease: Lease, statement: Statement<'q, O>) -> Result<Vec<O>, Error>
+    where
+        O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
+    {
+        let result = tokio::time::timeout(self.query_timeout, statement.fetch_all(lease.connection())).await;
+        settle(lease, result)
+    }
+
+    /// Whether the database answers, by the same path as any statement.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.read(|| sqlx::query_as::<_, (i32,)>("SELECT 1")).await.map(drop)
+    }
+
+    /// How many connections there are now.
+    pub fn size(&self) -> PoolSize {
+        self.pool.size()
+    }
+
+    /// Keeps the minimum of connections open, replaces dead and old ones. Runs until `cancel`.
+    pub async fn maintain(&self, cancel: CancellationToken) {
+        self.pool.maintain(cancel).await;
+    }
+}
+
+/// One connection outside any pool, for the migrator: no statement timeout, since a migration may be long.
+pub async fn connect_alone(url: &str, connect_timeout: Duration) -> Result<PgConnection, Error> {
+    let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
+    match tokio::time::timeout(connect_timeout, PgConnection::connect_with(&options)).await {
+        Ok(connected) => connected.map_err(Error::Connect),
+        Err(_) => Err(Error::ConnectTimeout),
+    }
+}
+
+/// Gives the connection back when the server has answered, else lets the lease close it.
+fn settle<T>(
+    lease: Lease,
+    result: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+) -> Result<T, Error> {
+    match result {
+        Ok(Ok(value)) => {
+            lease.give_back();
+            Ok(value)
+        }
+        Ok(Err(error)) => {
+            let error = Error::Statement(error);
+            if error.server_answered() {
+                lease.give_back();
+            } else {
+                lease.discard_broken();
+            }
+            Err(error)
+        }
+        Err(_) => {
+            lease.discard_silent();
+            Err(Error::StatementTimeout)
+        }
+    }
+}
+
+/// The server gives up shortly after we did: an abandoned statement does not hold its locks for long.
+fn with_server_side_limits(options: PgConnectOptions, query_timeout: Duration) -> PgConnectOptions {
+    let statement_timeout = query_timeout + Duration::from_millis(250);
+    options.application_name("fraiseql-server").statement_cache_capacity(256).options([
+        ("statement_timeout", statement_timeout.as_millis().to_string()),
+        ("idle_in_transaction_session_timeout", "10000".to_owned()),
+        ("tcp_keepalives_idle", "15".to_owned()),
+        ("tcp_keepalives_interval", "5".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+    ])
+}

@@ -1,0 +1,134 @@
+//! What can go wrong with a statement, and what a caller may conclude.
+
+use crate::error::{Classify, ErrorKind};
+
+/// Errors of the PostgreSQL handle.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is not one of PostgreSQL.
+    #[error("could not read the database url")]
+    Url(#[source] sqlx::Error),
+    /// All connections stayed in use for the whole acquire timeout. Nothing was sent.
+    #[error("no database connection became free in time")]
+    Exhausted,
+    /// The server refused the connection. Nothing was sent.
+    #[error("could not connect to the database")]
+    Connect(#[source] sqlx::Error),
+    /// The server did not answer a new connection in time. Nothing was sent.
+    #[error("the database did not answer a new connection in time")]
+    ConnectTimeout,
+    /// The statement was sent and not answered in time.
+    #[error("the database did not answer a statement in time")]
+    StatementTimeout,
+    /// The statement failed, on the wire or in the server.
+    #[error("the database failed a statement")]
+    Statement(#[source] sqlx::Error),
+}
+
+impl Error {
+    /// Whether the server itself answered with an error and keeps the connection.
+    pub(super) fn server_answered(&self) -> bool {
+        match self {
+            Self::Statement(sqlx::Error::Database(error)) => !closes_connection(error.code().as_deref()),
+            _ => false,
+        }
+    }
+
+    /// Whether the connection was lost before an answer came.
+    pub(super) fn lost_connection(&self) -> bool {
+        match self {
+            Self::Statement(sqlx::Error::Io(_)) => true,
+            Self::Statement(sqlx::Error::Database(error)) => closes_connection(error.code().as_deref()),
+            _ => false,
+        }
+    }
+}
+
+/// Classes 08 (connection exception) and 57P (operator intervention: shutdown, crash, dropped database).
+fn closes_connection(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Url(_) => ErrorKind::Internal,
+            Self::Exhausted | Self::Connect(_) | Self::ConnectTimeout => ErrorKind::Unavailable,
+            Self::StatementTimeout => ErrorKind::Timeout,
+            Self::Statement(sqlx::Error::Io(_)) => ErrorKind::Unavailable,
+            Self::Statement(sqlx::Error::Database(error)) => kind_of_code(error.code().as_deref()),
+            Self::Statement(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// SQLSTATE classes: 57014 cancelled by timeout, 53 out of resources, 40 serialisation and deadlock, 25006 read only.
+fn kind_of_code(code: Option<&str>) -> ErrorKind {
+    match code.unwrap_or_default() {
+        "57014" | "55P03" => ErrorKind::Timeout,
+        "25006" => ErrorKind::Unavailable,
+        code if closes_connection(Some(code)) || code.starts_with("53") || code.starts_with("40") => {
+            ErrorKind::Unavailable
+        }
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// The name of a constraint, and the error that its violation is to the caller.
+pub type Meaning<E> = (&'static str, fn() -> E);
+
+/// Turns a constraint violation into the domain's error, at the statement that knows what it means.
+pub trait DatabaseExt<T> {
+    /// If the named constraint (or, for `NOT NULL`, the column written as `table.column`) was violated, the error
+    /// becomes what the pair says; the first constraint of `meanings` that fits decides.
+    fn on_constraint<E: From<Error>>(self, meanings: &[Meaning<E>]) -> Result<T, E>;
+}
+
+impl<T> DatabaseExt<T> for Result<T, Error> {
+    fn on_constraint<E: From<Error>>(self, meanings: &[Meaning<E>]) -> Result<T, E> {
+        self.map_err(|error| match meanings.iter().find(|(name, _)| violates(&error, name)) {
+            Some((_, meaning)) => meaning(),
+            None => error.into(),
+        })
+    }
+}
+
+/// Whether `error` is the violation of the constraint `name`.
+fn violates(error: &Error, name: &str) -> bool {
+    let Error::Statement(sqlx::Error::Database(error)) = error else { return false };
+    if error.constraint() == Some(name) {
+        return true;
+    }
+    let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() else { return false };
+    error.code() == "23502"
+        && name
+            .split_once('.')
+            .is_some_and(|(table, column)| error.table() == Some(table) && error.column() == Some(column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_before_sending_or_from_the_server_keep_or_free_the_connection_as_told() {
+        let reset = Error::Statement(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
+        assert!(reset.lost_connection() && !reset.server_answered());
+        assert_eq!(reset.kind(), ErrorKind::Unavailable);
+        assert!(!Error::StatementTimeout.lost_connection(), "a slow statement is not sent twice");
+        assert_eq!(Error::StatementTimeout.kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn codes_are_sorted_by_what_the_caller_may_do() {
+        for (code, kind) in [
+            ("57014", ErrorKind::Timeout),
+            ("57P01", ErrorKind::Unavailable),
+            ("53300", ErrorKind::Unavailable),
+            ("40P01", ErrorKind::Unavailable),
+            ("42P01", ErrorKind::Internal),
+        ] {
+            assert_eq!(kind_of_code(Some(code)), kind, "{code}");
+        }
+    }
+}

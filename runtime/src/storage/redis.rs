@@ -1,0 +1,201 @@
+//! Redis: a few multiplexed connections, each command within its deadline.
+//!
+//! Promises: a command never waits for a connection: while there is none it fails at once, and a task reconnects in
+//! the background ([`Redis::maintain`]). A command that times out or loses its connection closes all connections,
+//! since a peer that is silent to one is silent to all; such a command may have been done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use parking_lot::RwLock;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, ScriptInvocation};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Classify, ErrorKind, chain};
+
+const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// Errors of the Redis handle.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is not one of Redis.
+    #[error("could not read the redis url")]
+    Url(#[source] RedisError),
+    /// There is no connection now. Nothing was sent.
+    #[error("redis is not connected")]
+    Disconnected,
+    /// The command was sent and not answered in time.
+    #[error("redis did not answer in time")]
+    Timeout,
+    /// The command failed, on the wire or in the server.
+    #[error("redis failed a command")]
+    Command(#[source] RedisError),
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Url(_) => ErrorKind::Internal,
+            Self::Disconnected => ErrorKind::Unavailable,
+            Self::Timeout => ErrorKind::Timeout,
+            Self::Command(error) if error.is_timeout() => ErrorKind::Timeout,
+            Self::Command(_) => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// Bounds of the handle.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Multiplexed connections; each carries many commands at a time.
+    pub connections: u32,
+    /// Deadline of a new connection.
+    pub connect_timeout: Duration,
+    /// Deadline of a command.
+    pub command_timeout: Duration,
+}
+
+/// Handle on one Redis. Clones share the connections.
+#[derive(Clone)]
+pub struct Redis {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    limits: Limits,
+    live: RwLock<Option<Arc<Live>>>,
+    lost: Notify,
+}
+
+struct Live {
+    connections: Vec<MultiplexedConnection>,
+    next: AtomicUsize,
+}
+
+impl Redis {
+    /// A handle that is connected by [`maintain`](Self::maintain). The error does not repeat the URL.
+    pub fn new(url: &str, limits: Limits) -> Result<Self, Error> {
+        let client = Client::open(url).map_err(Error::Url)?;
+        let (live, lost) = (RwLock::new(None), Notify::new());
+        Ok(Self { shared: Arc::new(Shared { client, limits, live, lost }) })
+    }
+
+    /// Runs a script, loading it first where the server does not know it.
+    pub async fn invoke<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
+        let (live, mut connection) = self.connection()?;
+        let call = script.invoke_async(&mut connection);
+        self.settle(&live, tokio::time::timeout(self.shared.limits.command_timeout, call).await)
+    }
+
+    /// Runs one command.
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        let (live, mut connection) = self.connection()?;
+        let call = command.query_async(&mut connection);
+        self.settle(&live, tokio::time::timeout(self.shared.limits.command_timeout, call).await)
+    }
+
+    /// Whether Redis answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.query::<String>(&redis::cmd("PING")).await.map(drop)
+    }
+
+    /// Connects, and connects again with a growing delay whenever the connections were lost. Runs until `cancel`.
+    pub async fn maintain(&self, cancel: CancellationToken) {
+        let mut delay = RECONNECT_DELAY_MIN;
+        while !cancel.is_cancelled() {
+            let connected = tokio::select! {
+                () = cancel.cancelled() => break,
+                connected = self.shared.connect() => connected,
+            };
+            let pause = match connected {
+                Ok(live) => {
+                    *self.shared.live.write() = Some(Arc::new(live));
+                    tracing::info!("redis is connected");
+                    delay = RECONNECT_DELAY_MIN;
+                    tokio::select! {
+                        () = cancel.cancelled() => break,
+                        () = self.shared.lost.notified() => {}
+                    }
+                    tracing::warn!("redis connections were lost");
+                    // Even a server that accepts and drops at once is not asked in a tight loop.
+                    RECONNECT_DELAY_MIN
+                }
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "could not connect to redis");
+                    let pause = delay;
+                    delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        *self.shared.live.write() = None;
+    }
+
+    fn connection(&self) -> Result<(Arc<Live>, MultiplexedConnection), Error> {
+        let live = self.shared.live.read().clone().ok_or(Error::Disconnected)?;
+        let turn = live.next.fetch_add(1, Ordering::Relaxed) % live.connections.len();
+        let connection = live.connections[turn].clone();
+        Ok((live, connection))
+    }
+
+    fn settle<T>(
+        &self,
+        live: &Arc<Live>,
+        result: Result<Result<T, RedisError>, tokio::time::error::Elapsed>,
+    ) -> Result<T, Error> {
+        let error = match result {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if error.is_timeout() => Error::Timeout,
+            Ok(Err(error)) => {
+                let lost =
+                    error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error();
+                if !lost {
+                    return Err(Error::Command(error));
+                }
+                Error::Command(error)
+            }
+            Err(_) => Error::Timeout,
+        };
+        self.shared.give_up(live);
+        Err(error)
+    }
+}
+
+impl Shared {
+    async fn connect(&self) -> Result<Live, Error> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.limits.connect_timeout))
+            .set_response_timeout(Some(self.limits.command_timeout));
+        let connecting = (0..self.limits.connections.max(1)).map(|_| async {
+            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            // A server that is still loading its data, or is a silent proxy, is not connected yet.
+            redis::cmd("PING").query_async::<String>(&mut connection).await?;
+            Ok(connection)
+        });
+        let deadline = self.limits.connect_timeout + self.limits.command_timeout;
+        match tokio::time::timeout(deadline, try_join_all(connecting)).await {
+            Ok(Ok(connections)) => Ok(Live { connections, next: AtomicUsize::new(0) }),
+            Ok(Err(error)) => Err(Error::Command(error)),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Closes the connections that failed, unless somebody else did and there are new ones.
+    fn give_up(&self, failed: &Arc<Live>) {
+        let mut live = self.live.write();
+        if live.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
+            *live = None;
+            self.lost.notify_one();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `fraiseql.toml`: the reference file is complete, and each mistake is told so that it can be mended.
+
+use std::path::Path;
+use std::process::Command;
+
+use fraiseql_runtime::config::source::Environment;
+use fraiseql_runtime::config::{Config, Tables};
+
+use crate::support::environment;
+
+const REFERENCE: &str = include_str!("../../../fixtures/config/fraiseql.toml");
+
+fn problems(toml: &str) -> String {
+    problems_in(toml, &environment())
+}
+
+fn problems_in(toml: &str, environment: &Environment) -> String {
+    Config::parse(toml, "fraiseql.toml", environment).expect_err("this is wrong").to_string()
+}
+
+#[test]
+fn the_reference_lists_every_key_with_its_default() {
+    let written: toml::Table = toml::from_str(REFERENCE).expect("TOML");
+    let defaults = toml::Table::try_from(Tables::default()).expect("TOML");
+    assert_eq!(written, defaults);
+    Config::parse(REFERENCE, "fixtures/config/fraiseql.toml", &environment())
+        .expect("the reference is valid");
+}
+
+#[test]
+fn the_container_image_has_a_valid_file() {
+    let toml = include_str!("../../../ci/deploy/docker/fraiseql.toml");
+    Config::parse(toml, "ci/deploy/docker/fraiseql.toml", &environment()).expect("valid");
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = Config::parse("", "fraiseql.toml", &environment()).expect("valid");
+    assert_eq!(config.database, Tables::default().database);
+}
+
+#[test]
+fn unknown_keys_and_tables_are_all_told_with_what_was_meant() {
+    insta::assert_snapshot!(problems(
+        "[server]\nbind_adress = \"0.0.0.0:80\"\n\n[databse]\nurl_env = \"X\"\n\n[cache.redis]\n  pool = 3\n"
+    ));
+}
+
+#[test]
+fn wrong_types_are_told_with_what_is_allowed() {
+    let wrong = [
+        "[database]\nmax_connections = \"many\"",
+        "[database]\nmax_connections = -1",
+        "[database]\nquery_timeout = 2",
+        "[database]\nquery_timeout = \"2 parsecs\"",
+        "[server]\nmax_body = \"1\"",
+        "[server]\nbind_address = \"localhost\"",
+        "[logging]\nformat = \"xml\"",
+        "[cache.redis]\nfallback_enabled = \"yes\"",
+        "server = 3",
+        "[server\n",
+        "[health]\ninterval = \"1s\"\ninterval = \"2s\"",
+    ];
+    insta::assert_snapshot!(wrong.map(problems).join("\n"));
+}
+
+#[test]
+fn values_out_of_range_are_all_told() {
+    insta::assert_snapshot!(problems(
+        "[database]\nmin_connections = 20\nmax_connections = 10\nquery_timeout = \"0s\"\n\n\
+         [queue]\nworkers = 0\nspool_max_bytes = \"1B\"\n\n[nats]\nstream = \"my orders\"\n\n\
+         [logging]\nlevel = \"loud\"\n"
+    ));
+}
+
+#[test]
+fn a_default_that_no_longer_fits_is_told_as_such() {
+    insta::assert_snapshot!(problems("[database]\nmax_connections = 5\n"));
+}
+
+#[test]
+fn the_environment_is_checked_too_and_no_password_is_told() {
+    let wrong = [
+        Environment::default(),
+        Environment::from([
+            ("DATABASE_URL", "mysql://shop:hunter2@db/shop"),
+            ("REDIS_URL", "hunter2"),
+            ("NATS_URL", "nats://bus"),
+            ("FRAISEQL_ENV", "prod"),
+            ("RUST_LOG", "chatty"),
+        ]),
+        Environment::from([
+            ("DATABASE_URL", "postgres://shop:hunter2@db/shop"),
+            ("XZEPR__DATABASE__URL", "postgres://shop:hunter3@db/shop"),
+            ("REDIS_URL", "redis://cache"),
+            ("NATS_URL", "nats://bus"),
+        ]),
+    ];
+    let told = wrong.each_ref().map(|environment| problems_in("", environment)).join("\n\n");
+    assert!(!told.contains("hunter"), "{told}");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn other_names_of_the_database_url_are_fallbacks_and_may_agree() {
+    let both = Environment::from([
+        ("FRAISEQL_DATABASE_URL", "postgres://db/shop"),
+        ("XZEPR__DATABASE__URL", "postgres://db/shop"),
+        ("REDIS_URL", "redis://cache"),
+        ("NATS_URL", "nats://bus"),
+    ]);
+    let config = Config::parse("", "fraiseql.toml", &both).expect("valid");
+    assert_eq!(config.urls.database.expose(), "postgres://db/shop");
+}
+
+#[test]
+fn passwords_are_not_in_the_debug_output() {
+    let config = Config::parse("", "fraiseql.toml", &environment()).expect("valid");
+    let shown = format!("{config:?}");
+    assert!(shown.contains("postgres://db.example:5432/shop"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    use fraiseql_runtime::config::logging::Format;
+    let with = |format| {
+        let environment = Environment::from([
+            ("DATABASE_URL", "postgres://db/shop"),
+            ("REDIS_URL", "redis://cache"),
+            ("NATS_URL", "nats://bus"),
+            ("FRAISEQL_LOG_FORMAT", format),
+            ("RUST_LOG", "warn,sqlx=error"),
+            ("FRAISEQL_LOG_SLOW_QUERIES", "true"),
+        ]);
+        let toml = "[logging]\nformat = \"json\"\nlevel = \"debug\"";
+        Config::parse(toml, "fraiseql.toml", &environment).expect("valid").logging
+    };
+    for (name, format) in
+        [("json", Format::Json), ("pretty", Format::Pretty), ("text", Format::Compact), ("", Format::Json)]
+    {
+        assert_eq!(with(name).format, format, "{name:?}");
+    }
+    assert_eq!(with("json").level, "warn,sqlx=error");
+    assert!(with("json").slow_queries);
+}
+
+fn check(file: &Path) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_fraiseql-server"))
+        .args(["config", "check", "--config"])
+        .arg(file)
+        .env_clear()
+        .envs([
+            ("DATABASE_URL", "postgres://shop:hunter2@db/shop"),
+            ("REDIS_URL", "redis://cache"),
+            ("NATS_URL", "nats://bus"),
+        ])
+        .output()
+        .expect("the binary runs");
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(told).expect("UTF-8"))
+}
+
+#[test]
+fn the_command_tells_valid_from_invalid_by_its_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("fraiseql.toml");
+    std::fs::write(&file, REFERENCE).expect("written");
+    let (code, told) = check(&file);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+
+    std::fs::write(&file, "[server]\nport = 80\n").expect("written");
+    let (code, told) = check(&file);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains(&format!("{}:2:1: unknown key `port` in [server]", file.display())), "{told}");
+
+    let (code, told) = check(&folder.path().join("absent.toml"));
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("No such file"), "{told}");
+}

@@ -1,0 +1,11 @@
+//! What the server promises over HTTP, without a database: one binary, a file per area.
+
+mod configuration;
+mod drain;
+mod health;
+mod http;
+mod image;
+mod logs;
+mod metrics;
+mod process;
+mod support;

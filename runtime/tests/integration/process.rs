@@ -1,0 +1,175 @@
+//! The binary's own commands and exit codes, as a user meets them.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+fn server() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fraiseql-server"));
+    command.env_clear();
+    command
+}
+
+#[test]
+fn help_names_the_exit_codes() {
+    let output = server().arg("--help").output().expect("the binary runs");
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(help.contains("Exit codes: 0"), "{help}");
+    for command in ["migrate", "config", "healthcheck"] {
+        assert!(help.contains(command), "{command} is missing in {help}");
+    }
+}
+
+#[test]
+fn a_wrong_argument_is_exit_code_two() {
+    let output = server().arg("--confg").output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_server_that_is_not_there_fails_its_health_check() {
+    // A port that was free a moment ago and that nothing listens on.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let output = server().args(["healthcheck", "--address", &address]).output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(told.contains(&format!("connect to {address}")), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_check_follows_the_health_of_the_server() {
+    use crate::support::{Planted, TestFrame, eventually};
+    use fraiseql_runtime::observability::health::{CheckResult, Criticality};
+    let database = Planted::healthy("database", Criticality::Critical);
+    let fast = "[health]\ninterval = \"20ms\"";
+    let frame = TestFrame::with(fast, axum::Router::new(), [database.clone()]).await;
+    let address = frame.address.to_string();
+    let asked = async |expected: i32| {
+        eventually(&format!("exit code {expected}"), async || {
+            let mut command = server();
+            command.args(["healthcheck", "--address", &address]);
+            let output = tokio::task::spawn_blocking(move || command.output());
+            let output = output.await.expect("no panic").expect("the binary runs");
+            if output.status.code() == Some(expected) { Ok(()) } else { Err(format!("{output:?}")) }
+        })
+        .await;
+    };
+    asked(0).await;
+    database.becomes(CheckResult::unhealthy("gone", std::time::Duration::ZERO));
+    asked(1).await;
+}
+
+/// The server without a single dependency, killed when the test is over.
+struct Alone {
+    process: Child,
+    log: mpsc::Receiver<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Alone {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let toml = "[server]\nbind_address = \"127.0.0.1:0\"\nshutdown_grace = \"2s\"\n\n[health]\ninterval = \"50ms\"\n";
+        std::fs::write(folder.path().join("fraiseql.toml"), toml).expect("written");
+        // Nothing listens on port 1.
+        let mut process = server()
+            .current_dir(folder.path())
+            .envs([
+                ("DATABASE_URL", "postgres://shop:hunter2@127.0.0.1:1/shop"),
+                ("REDIS_URL", "redis://127.0.0.1:1"),
+                ("NATS_URL", "nats://127.0.0.1:1"),
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let (send, log) = mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { process, log, _folder: folder }
+    }
+
+    /// The next log line with this message; lines before it are dropped.
+    fn wait_for(&self, message: &str) -> Value {
+        loop {
+            let line = self.log.recv_timeout(Duration::from_secs(20)).expect(message);
+            let line: Value = serde_json::from_str(&line).expect("each line is JSON");
+            assert!(!line.to_string().contains("hunter2"), "{line}");
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("the process is there");
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is what most tests want.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_dependencies_are_all_away_says_so_and_ends_in_order() {
+    let mut alone = Alone::start();
+    let address = alone.wait_for("listening")["address"].as_str().expect("an address").to_owned();
+    let client = reqwest::Client::new();
+    let get =
+        async |path: &str| client.get(format!("http://{address}{path}")).send().await.expect("an answer");
+
+    crate::support::eventually("every check has run", async || {
+        let body: Value = get("/health").await.json().await.expect("JSON");
+        let ran =
+            ["database", "redis", "nats"].iter().all(|name| body["checks"][name]["latency_ms"].is_u64());
+        if ran { Ok(()) } else { Err(body.to_string()) }
+    })
+    .await;
+    assert_eq!(get("/livez").await.status(), 200);
+    assert_eq!(get("/ready").await.status(), 503);
+    let health = get("/health").await;
+    assert_eq!(health.status(), 503);
+    let text = health.text().await.expect("a body");
+    assert!(text.contains("\"unhealthy\"") && !text.contains("127.0.0.1"), "{text}");
+    assert_eq!(get("/metrics").await.status(), 200);
+
+    alone.signal(Signal::SIGTERM);
+    alone.wait_for("shutdown begins");
+    let stopped = alone.wait_for("stopped");
+    assert_eq!((&stopped["connections_cut"], &stopped["workers_cut"]), (&0.into(), &0.into()), "{stopped}");
+    let status = alone.process.wait().expect("ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_is_exit_code_one() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let toml = format!("[server]\nbind_address = \"{address}\"\n");
+    std::fs::write(folder.path().join("fraiseql.toml"), toml).expect("written");
+    let output = server()
+        .current_dir(folder.path())
+        .envs([
+            ("DATABASE_URL", "postgres://127.0.0.1:1/shop"),
+            ("REDIS_URL", "redis://127.0.0.1:1"),
+            ("NATS_URL", "nats://127.0.0.1:1"),
+        ])
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(told.contains(&format!("listen on {address}")), "{told}");
+}
