@@ -201,3 +201,41 @@ async fn what_a_killed_harness_left_is_swept() {
     assert_gone(&left);
     assert_eq!(cleanup::sweep(folder.path()).await, Vec::<String>::new(), "a second sweep found more");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_programs_are_fetched_and_run_with_their_own_libraries() {
+    use harness::environment::process::binaries::{Binaries, Search};
+    if ["redis-server", "nats-server"].iter().any(|name| Search::of_this_machine().find(name).is_some()) {
+        eprintln!(
+            "NotRun: packages that are installed are not fetched; run this on a machine without the servers"
+        );
+        return;
+    }
+    let cache = tempfile::tempdir().expect("temporary folder");
+    std::fs::set_permissions(cache.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("chmod");
+    let search = Search { folders: Vec::new(), cache: cache.path().join("cache") };
+    // Two at a time: one fetches, the other waits for the lock and uses the result.
+    let (first, second) = tokio::join!(Binaries::find_or_fetch(&search), Binaries::find_or_fetch(&search));
+    let binaries = match (first, second) {
+        (Ok(first), Ok(second)) => {
+            assert_eq!(first, second);
+            first
+        }
+        (Err(Error::NotPossible { reason, hint }), _) if !Path::new("/usr/bin/apt-get").exists() => {
+            assert!(!hint.is_empty());
+            eprintln!("NotRun: {reason}");
+            return;
+        }
+        (first, second) => panic!("{first:?} {second:?}"),
+    };
+    for program in [&binaries.initdb, &binaries.postgres, &binaries.redis, &binaries.nats] {
+        assert!(program.starts_with(&search.cache), "{}", program.display());
+        let output = std::process::Command::new(program)
+            .arg("--version")
+            .envs(binaries.environment(program))
+            .output()
+            .expect("run it");
+        assert!(output.status.success(), "{}: {output:?}", program.display());
+    }
+}

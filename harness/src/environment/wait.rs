@@ -39,6 +39,6 @@ mod tests {
             async move { Err(reason) }
         })
         .await;
-        assert_eq!(result, Err("try 10".to_owned()));
+        assert_eq!(result, Err("try 11".to_owned()));
     }
 }

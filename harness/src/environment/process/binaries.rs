@@ -42,10 +42,6 @@ const USUAL: [&str; 8] = [
 impl Search {
     /// PATH, then the usual folders. The cache is the user's (XDG), or /var/cache for root, whose home the services'
     /// unprivileged user cannot enter.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place of the process backend that reads the environment"
-    )]
     pub fn of_this_machine() -> Search {
         let mut folders: Vec<PathBuf> =
             std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();

@@ -24,7 +24,6 @@ pub fn workspace() -> Option<PathBuf> {
 }
 
 /// The program: named, `FRAISEQL_SERVER`, built, or beside the harness.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads which server to drive")]
 pub(super) async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
     let named = named.or_else(|| std::env::var_os("FRAISEQL_SERVER").map(PathBuf::from));
     if let Some(path) = named {
@@ -45,7 +44,6 @@ pub(super) async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
 }
 
 fn cargo() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "cargo names itself to what it runs")]
     std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
 }
 
