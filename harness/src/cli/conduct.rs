@@ -1,6 +1,5 @@
 //! Turns a command into a job, runs it, writes its report and gives its exit code.
 
-
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,7 +112,7 @@ async fn conduct(
     started: DateTime<Utc>,
 ) -> anyhow::Result<Verdict> {
     eprintln!("{} (seed {}, run {})", job.title, run.seed(), run.folder().display());
-    let mut evidence = runner::execute(run, job).await;
+    let mut evidence = Box::pin(runner::execute(run, job)).await;
     evidence.criteria.extend(extra);
     let report = assemble::report(run, job, &evidence, started.to_rfc3339());
     let written = report::write_all(&report, run.folder())?;
@@ -139,7 +138,8 @@ fn faults(plan: &Plan) -> anyhow::Result<Faults> {
     let mut left_out = Vec::new();
     for slot in &plan.profile.chaos {
         let scenario = file::load(&scenario_file(&slot.scenario)?)?;
-        let placement = timeline::Placement { scenario: &scenario, first_fault: Some(slot.start), repeat: None };
+        let placement =
+            timeline::Placement { scenario: &scenario, first_fault: Some(slot.start), repeat: None };
         match timeline::plan(&[placement], lasts) {
             Ok(_) => placed.push((scenario, slot.start)),
             Err(timeline::Error::TooLate { until, .. }) => left_out.push(Criterion {
@@ -182,7 +182,8 @@ fn job_of(scenario: Scenario, args: &chaos::RunArgs) -> anyhow::Result<Job> {
     }
     let mut server_config = toml::Table::new();
     overlay(&mut server_config, &scenario)?;
-    let wanted = if args.backend == "auto" && scenario.backend != "any" { &scenario.backend } else { &args.backend };
+    let wanted =
+        if args.backend == "auto" && scenario.backend != "any" { &scenario.backend } else { &args.backend };
     Ok(Job {
         title: scenario.title.clone(),
         why: scenario.why.clone(),
@@ -248,12 +249,16 @@ fn overlay(config: &mut toml::Table, scenario: &Scenario) -> anyhow::Result<()> 
         let last = parts.pop().unwrap_or_default();
         for part in parts {
             let below = table.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            table = below.as_table_mut().with_context(|| format!("`{key}`: `{part}` is a value, not a table"))?;
+            table =
+                below.as_table_mut().with_context(|| format!("`{key}`: `{part}` is a value, not a table"))?;
         }
         if let Some(other) = table.insert(last.to_owned(), value.clone())
             && other != *value
         {
-            bail!("scenario `{}` wants `{key} = {value}`, another one in this run wants {other}", scenario.id);
+            bail!(
+                "scenario `{}` wants `{key} = {value}`, another one in this run wants {other}",
+                scenario.id
+            );
         }
     }
     Ok(())
@@ -273,7 +278,9 @@ fn backend(word: &str) -> anyhow::Result<BackendChoice> {
 fn external_urls() -> anyhow::Result<ExternalUrls> {
     let read = |name: &str| {
         let value = std::env::var_os(name).and_then(|value| value.into_string().ok());
-        value.with_context(|| format!("backend external needs {name} in the environment: the URL of your server"))
+        value.with_context(|| {
+            format!("backend external needs {name} in the environment: the URL of your server")
+        })
     };
     Ok(ExternalUrls { postgres: read("DATABASE_URL")?, redis: read("REDIS_URL")?, nats: read("NATS_URL")? })
 }
@@ -287,7 +294,11 @@ fn settings() -> anyhow::Result<Settings> {
 
 fn title(name: &str, plan: &Plan) -> String {
     let length = Duration::from_secs(plan.schedule.duration().as_secs());
-    format!("{name}: {:.0} requests a second, {}", plan.profile.peak_rate(), humantime::format_duration(length))
+    format!(
+        "{name}: {:.0} requests a second, {}",
+        plan.profile.peak_rate(),
+        humantime::format_duration(length)
+    )
 }
 
 fn open_run(
@@ -306,7 +317,8 @@ fn open_run(
 fn command_line() -> String {
     let mut words = std::env::args();
     let program = words.next().unwrap_or_default();
-    let name = Path::new(&program).file_name().map_or("harness".into(), |name| name.to_string_lossy().into_owned());
+    let name =
+        Path::new(&program).file_name().map_or("harness".into(), |name| name.to_string_lossy().into_owned());
     std::iter::once(name).chain(words).collect::<Vec<_>>().join(" ")
 }
 
@@ -324,8 +336,10 @@ fn chaos_seed(started: DateTime<Utc>) -> u64 {
     ::chaos::seed::derive(u64::try_from(started.timestamp_micros()).unwrap_or_default(), &["run"])
 }
 
-#[expect(clippy::disallowed_methods, reason = "a run is named by the wall-clock time of its start, read once")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a run is named by the wall-clock time of its start, read once"
+)]
 fn now() -> DateTime<Utc> {
     Utc::now()
 }
-

@@ -21,7 +21,9 @@ pub fn install() -> CancellationToken {
             goose::trigger_killswitch("interrupted");
             token.cancel();
         }
-        1 => eprintln!("harness: still cleaning up; once more to leave everything behind (`harness gc` removes it)"),
+        1 => eprintln!(
+            "harness: still cleaning up; once more to leave everything behind (`harness gc` removes it)"
+        ),
         _ => std::process::exit(EXIT_INTERRUPTED),
     });
     if let Err(error) = installed {

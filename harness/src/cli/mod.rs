@@ -62,7 +62,8 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> u8 {
         Command::Spike(args) => conduct::load("spike", &args, cancel).await,
         Command::Soak(args) => conduct::load("soak", &args, cancel).await,
         Command::Chaos(args) => {
-            chaos::execute(&args, async |asked, scenarios| conduct::scenarios(asked, scenarios, cancel).await).await
+            chaos::execute(&args, async |asked, scenarios| conduct::scenarios(asked, scenarios, cancel).await)
+                .await
         }
         Command::Up(args) => up::run(args, cancel).await,
         Command::Doctor(args) => doctor::run(args, cancel).await,

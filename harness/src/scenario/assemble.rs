@@ -11,8 +11,8 @@ use crate::load;
 use crate::observe::latency::{Latencies, quantile_ms};
 use crate::observe::recorder::Second;
 use crate::report::{
-    ANOMALIES_MAX, AnomalyReport, ClassFigures, EnvironmentInfo, FaultReport, HealthChange, Host, LoadFigures,
-    Objectives, RunInfo, RunReport, SCHEMA, SecondPoint, ServiceInfo,
+    ANOMALIES_MAX, AnomalyReport, ClassFigures, EnvironmentInfo, FaultReport, HealthChange, Host,
+    LoadFigures, Objectives, RunInfo, RunReport, SCHEMA, SecondPoint, ServiceInfo,
 };
 use crate::run::Run;
 use crate::verdict::Verdict;
@@ -76,7 +76,8 @@ impl Axis {
         let point = |second: &Second| {
             let number = second.second - first;
             let merged = Latencies::merged(second.latencies());
-            let sum = |of: fn(&crate::observe::recorder::ClassSecond) -> u64| second.classes.iter().map(of).sum();
+            let sum =
+                |of: fn(&crate::observe::recorder::ClassSecond) -> u64| second.classes.iter().map(of).sum();
             SecondPoint {
                 second: u32::try_from(number).unwrap_or(u32::MAX),
                 target: job.plan.schedule.due_by(std::time::Duration::from_secs(number + 1)) as f64
@@ -130,8 +131,11 @@ impl Axis {
 fn anomalies(evidence: &Evidence, began_ns: u64) -> (Vec<AnomalyReport>, u64) {
     let operations = evidence.history.as_ref().map_or(&[][..], |history| &history.operations);
     let total: usize = evidence.findings.iter().map(|finding| finding.anomalies.len()).sum();
-    let mut listed: Vec<AnomalyReport> =
-        evidence.findings.iter().flat_map(|finding| judge::witnesses(finding, operations, began_ns)).collect();
+    let mut listed: Vec<AnomalyReport> = evidence
+        .findings
+        .iter()
+        .flat_map(|finding| judge::witnesses(finding, operations, began_ns))
+        .collect();
     listed.truncate(ANOMALIES_MAX);
     let omitted = u64::try_from(total - listed.len()).unwrap_or(u64::MAX);
     (listed, omitted)
@@ -208,7 +212,8 @@ fn host() -> Host {
         let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown");
         line.trim().trim_matches('"').to_owned()
     };
-    let kilobytes: u64 = field(&read("/proc/meminfo"), "MemTotal:").trim_end_matches(" kB").parse().unwrap_or(0);
+    let kilobytes: u64 =
+        field(&read("/proc/meminfo"), "MemTotal:").trim_end_matches(" kB").parse().unwrap_or(0);
     Host {
         os: field(&read("/etc/os-release"), "PRETTY_NAME="),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),

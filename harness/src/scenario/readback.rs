@@ -98,11 +98,8 @@ pub async fn read(
     within(sources.read_within, "read Postgres back", tables(&sources.postgres_url, &mut state)).await?;
     let messages = events(&sources.nats_url, &sources.stream);
     state.events = within(sources.read_within, "read JetStream back", messages).await?;
-    let orders: Vec<&Order> = state
-        .orders
-        .iter()
-        .filter(|o| o.idempotency_key.as_deref().is_some_and(ours))
-        .collect();
+    let orders: Vec<&Order> =
+        state.orders.iter().filter(|o| o.idempotency_key.as_deref().is_some_and(ours)).collect();
     let step = orders.len().div_ceil(sources.api_orders_max.max(1)).max(1);
     let asked: BTreeSet<String> = orders.iter().step_by(step).map(|o| o.id.clone()).collect();
     let answers = api(&http, &sources.base_url, &asked);

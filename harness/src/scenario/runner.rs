@@ -117,7 +117,8 @@ pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
     };
     evidence.environment = Some(facts_of(&environment).await);
     let under_way = UnderWay { run, job, environment: &environment };
-    let judged = under_way.go(&mut evidence).await;
+    // Boxed: it holds the state of everything that goes on at once.
+    let judged = Box::pin(under_way.go(&mut evidence)).await;
     if let Err(error) = judged {
         let outcome = if run.cancel().is_cancelled() {
             Outcome::Inconclusive("interrupted".into())
@@ -157,7 +158,8 @@ impl UnderWay<'_> {
         evidence.done = done;
 
         let settled = self.settle(&base_url).await;
-        let end = Span { from_ns: settled.as_ref().map_or(self.run.now_ns(), |s| s.1), to_ns: self.run.now_ns() };
+        let end =
+            Span { from_ns: settled.as_ref().map_or(self.run.now_ns(), |s| s.1), to_ns: self.run.now_ns() };
         watch.cancel();
         let probes = prober.await.context("join the prober")?;
         evidence.windows = recorder.windows();
@@ -174,7 +176,13 @@ impl UnderWay<'_> {
             Ok((state, _)) => (Some(state), None),
             Err(error) => (None, Some(error)),
         };
-        self.conclude(evidence, &history, &probes, state.as_ref(), Phases { load: load_span, faults: vec![], end });
+        self.conclude(
+            evidence,
+            &history,
+            &probes,
+            state.as_ref(),
+            Phases { load: load_span, faults: vec![], end },
+        );
         evidence.history = Some(history);
         match undone {
             None => Ok(()),
@@ -250,7 +258,8 @@ impl UnderWay<'_> {
             .done
             .iter()
             .filter_map(|done| {
-                let span = Span { from_ns: done.injected_ns?, to_ns: done.healed_ns.unwrap_or(phases.load.to_ns) };
+                let span =
+                    Span { from_ns: done.injected_ns?, to_ns: done.healed_ns.unwrap_or(phases.load.to_ns) };
                 Some((acts[done.act].id.clone(), span))
             })
             .collect();
@@ -273,7 +282,8 @@ impl UnderWay<'_> {
             criteria.push(judge::drained(state));
             let findings =
                 judge::invariants(&self.job.invariants, &history.operations, &history.header.classes, state);
-            criteria.extend(findings.iter().map(|f| judge::criterion(f, Kind::Invariant, &history.operations)));
+            criteria
+                .extend(findings.iter().map(|f| judge::criterion(f, Kind::Invariant, &history.operations)));
             evidence.findings.extend(findings);
         }
         criteria.extend(self.expectations(&phases, &facts));
@@ -305,7 +315,8 @@ impl UnderWay<'_> {
     fn expectations(&self, phases: &Phases, facts: &Facts<'_>) -> Vec<Criterion> {
         let mut criteria = Vec::new();
         for scenario in &self.job.scenarios {
-            let own = |id: &str| self.job.timeline.acts.iter().any(|a| a.id == id && a.scenario == scenario.id);
+            let own =
+                |id: &str| self.job.timeline.acts.iter().any(|a| a.id == id && a.scenario == scenario.id);
             let rounds: BTreeSet<&str> =
                 phases.faults.iter().filter(|(id, _)| own(id)).map(|(id, _)| round(id)).collect();
             for number in rounds {
@@ -361,9 +372,9 @@ async fn probe(paths: Vec<String>, base_url: String, run: Run, stop: Cancellatio
             () = stop.cancelled() => return probes,
             _ = tick.tick() => {}
         }
-        let asked = paths.iter().map(|path| {
-            steady_state::probe(&client, &base_url, path, PROBE_TIMEOUT, run.now_ns())
-        });
+        let asked = paths
+            .iter()
+            .map(|path| steady_state::probe(&client, &base_url, path, PROBE_TIMEOUT, run.now_ns()));
         tokio::select! {
             () = stop.cancelled() => return probes,
             answers = futures::future::join_all(asked) => probes.extend(answers),
@@ -373,7 +384,8 @@ async fn probe(paths: Vec<String>, base_url: String, run: Run, stop: Cancellatio
 
 async fn facts_of(environment: &Environment) -> EnvironmentFacts {
     let server = environment.server();
-    let health = steady_state::probe(&reqwest::Client::new(), &server.base_url(), "/health", PROBE_TIMEOUT, 0).await;
+    let health =
+        steady_state::probe(&reqwest::Client::new(), &server.base_url(), "/health", PROBE_TIMEOUT, 0).await;
     let version = health.body["version"].as_str().unwrap_or("of unknown version").to_owned();
     let services = environment.services();
     EnvironmentFacts {
@@ -409,7 +421,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn residue(run: &Run, left: &[Leftover]) -> Criterion {
     let mut lines: Vec<String> = left.iter().map(|l| format!("{}: {}", l.kind, l.detail)).collect();
     match chaos::ledger::read(run.ledger().path()) {
-        Ok(contents) => lines.extend(contents.open.iter().map(|holding| format!("in the ledger: {holding:?}"))),
+        Ok(contents) => {
+            lines.extend(contents.open.iter().map(|holding| format!("in the ledger: {holding:?}")))
+        }
         Err(error) => lines.push(chain(&error)),
     }
     judge::residue(&lines)
@@ -430,7 +444,10 @@ fn dropped(windows: &[Second]) -> Vec<(u64, u16, u64)> {
 /// `outbox_pending`.
 fn named_plainly(samples: &BTreeMap<String, Vec<(u64, f64)>>) -> BTreeMap<String, Vec<(u64, f64)>> {
     let plain = |name: &String| name.strip_prefix("runtime.").unwrap_or(name).to_owned();
-    samples.iter().flat_map(|(name, points)| [(name.clone(), points.clone()), (plain(name), points.clone())]).collect()
+    samples
+        .iter()
+        .flat_map(|(name, points)| [(name.clone(), points.clone()), (plain(name), points.clone())])
+        .collect()
 }
 
 fn line(name: &str, kind: Kind, outcome: Outcome, detail: String) -> Criterion {
