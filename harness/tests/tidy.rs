@@ -79,15 +79,12 @@ fn upward_uses(own: &str, text: &str, tiers: &BTreeMap<String, usize>) -> BTreeS
 #[test]
 fn modules_use_only_modules_on_lower_tiers() {
     let mut violations = vec![];
+    let module = Regex::new(r"(?m)^(?:pub(?:\(crate\))? )?mod (\w+);").expect("pattern");
     for package in ["chaos", "harness", "runtime"] {
         let lib = read(Path::new(package).join("src/lib.rs").as_path());
         let tiers = tiers(&lib);
         assert!(!tiers.is_empty(), "{package}/src/lib.rs states no tiers");
-        let declared: BTreeSet<String> = Regex::new(r"(?m)^(?:pub(?:\(crate\))? )?mod (\w+);")
-            .expect("pattern")
-            .captures_iter(&lib)
-            .map(|c| c[1].to_owned())
-            .collect();
+        let declared: BTreeSet<String> = module.captures_iter(&lib).map(|c| c[1].to_owned()).collect();
         let listed: BTreeSet<String> = tiers.keys().cloned().collect();
         assert_eq!(declared, listed, "{package}/src/lib.rs: declared modules and tiers differ");
         let source = Path::new(package).join("src");
