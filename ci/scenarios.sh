@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 . ci/backends.sh
 for backend in "${backends[@]}"; do
   echo "--- scenarios on $backend"
-  cargo run --locked --release -p harness -- chaos run --backend "$backend" scenarios/chaos/*.toml
+  cargo run --locked -p harness -- chaos run --backend "$backend" scenarios/chaos/*.toml
 done

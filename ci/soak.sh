@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 . ci/backends.sh
 for backend in "${backends[@]}"; do
   echo "--- soak on $backend"
-  cargo run --locked --release -p harness -- soak --duration 2m --backend "$backend"
+  cargo run --locked -p harness -- soak --duration 2m --backend "$backend"
 done

@@ -78,7 +78,7 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> u8 {
 
 fn talk(verbose: u8) {
     let level = match verbose {
-        0 => "warn,harness=info",
+        0 => "warn,harness=info,async_nats=off",
         1 => "info,harness=debug,chaos=debug",
         _ => "debug",
     };
