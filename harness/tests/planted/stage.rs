@@ -182,6 +182,13 @@ pub async fn metrics(run: &Run) -> Option<scrape::Metrics> {
     scrape::fetch(&reqwest::Client::new(), &format!("http://{address}/metrics")).await.ok()
 }
 
+/// What the server says of itself; `None` when it does not answer.
+pub async fn health(http: &reqwest::Client, base_url: &str) -> Option<String> {
+    let page: serde_json::Value =
+        http.get(format!("{base_url}/health")).send().await.ok()?.json().await.ok()?;
+    page["status"].as_str().map(str::to_owned)
+}
+
 /// Drives both; what `watched` had not come to when the first was over is `None`.
 pub async fn beside<A, B>(
     first: impl Future<Output = A>,
