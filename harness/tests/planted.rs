@@ -244,6 +244,12 @@ async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() {
     let strike = async {
         recorder.load_started().await.expect("the load starts");
         until("healthy", async || states(&recorder, "health") == "healthy").await;
+        // The server makes the stream when it first reaches NATS.
+        until("an event", async || {
+            let page = stage::metrics(&run).await;
+            page.and_then(|p| p.sum("outbox_published_total", &[])) > Some(0.0)
+        })
+        .await;
         let before = digest::take(&environment).await.expect("digest");
         let refuse = NetworkFault::Refuse { existing: Existing::Reset };
         let guard = environment.proxy(ServiceName::Redis).inject(refuse).await.expect("inject");
