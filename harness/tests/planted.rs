@@ -108,7 +108,7 @@ async fn a_lost_write_and_a_job_that_took_effect_twice_are_named_with_their_keys
 async fn a_server_that_ignores_sigterm_is_residue_and_is_gone_with_its_children() {
     let _turn = stage::turn().await;
     let folder = tempfile::tempdir().expect("temporary folder");
-    let deaf = "trap '' TERM\n\"$SERVER\" \"$@\" &\nwhile true; do wait; done";
+    let deaf = "trap '' TERM\n\"$SERVER\" \"$@\" &\nwait";
     let Some(server) = wrapped(folder.path(), deaf).await else { return };
     let run = run_in(folder.path(), &CancellationToken::new());
     let mut job = calm("4s", Some(&server));
