@@ -174,7 +174,7 @@ fn scenario_file(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A scenario file as a job of its own: its load is the profile.
-fn job_of(scenario: Scenario, args: &chaos::RunArgs) -> anyhow::Result<Job> {
+pub fn job_of(scenario: Scenario, args: &chaos::RunArgs) -> anyhow::Result<Job> {
     let placement = timeline::Placement { scenario: &scenario, first_fault: None, repeat: None };
     let mut timeline = timeline::plan(&[placement], scenario.load.lasts)?;
     for act in &mut timeline.acts {

@@ -24,7 +24,7 @@ pub fn workspace() -> Option<PathBuf> {
 }
 
 /// The program: named, `FRAISEQL_SERVER`, built, or beside the harness.
-pub(super) async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
+pub async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
     let named = named.or_else(|| std::env::var_os("FRAISEQL_SERVER").map(PathBuf::from));
     if let Some(path) = named {
         return path
