@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(250);
 const CALL: Duration = Duration::from_secs(10);
 /// Orders read through the API at a time.
 const API_CONCURRENCY: usize = 16;
+/// How often one order is asked for before the reading is given up.
+const API_TRIES: u32 = 5;
 
 /// Where to read, past the proxies.
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub struct FinalState {
     pub asked: BTreeSet<String>,
     /// What the API answered: order id to `id|status|total`; absent: it knows no such order.
     pub api: BTreeMap<String, String>,
+    /// Why the API could not be read; the stores were, and what they alone decide is still judged.
+    pub api_unread: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -65,6 +69,8 @@ pub struct Order {
 
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct StatusChange {
+    /// Also the id of its event.
+    pub id: String,
     pub order_id: String,
     pub status: String,
     pub idempotency_key: Option<String>,
@@ -82,6 +88,8 @@ pub struct Event {
     pub subject: String,
     /// Header `Nats-Msg-Id`; empty when the message has none.
     pub message_id: String,
+    /// `event_id` and `order_id` of the payload; empty when it has none.
+    pub event_id: String,
     pub order_id: String,
     pub sequence: u64,
 }
@@ -103,7 +111,10 @@ pub async fn read(
     let step = orders.len().div_ceil(sources.api_orders_max.max(1)).max(1);
     let asked: BTreeSet<String> = orders.iter().step_by(step).map(|o| o.id.clone()).collect();
     let answers = api(&http, &sources.base_url, &asked);
-    state.api = within(sources.read_within, "read the API back", answers).await?;
+    match within(sources.read_within, "read the API back", answers).await {
+        Ok(answers) => state.api = answers,
+        Err(error) => state.api_unread = Some(format!("{error:#}")),
+    }
     state.asked = asked;
     Ok(state)
 }
@@ -180,7 +191,7 @@ async fn tables(url: &str, state: &mut FinalState) -> anyhow::Result<()> {
             .await
             .context("read orders")?;
     state.status_changes = sqlx::query_as(
-        "SELECT order_id::text AS order_id, status, idempotency_key FROM order_status_changes",
+        "SELECT id::text AS id, order_id::text AS order_id, status, idempotency_key FROM order_status_changes",
     )
     .fetch_all(&mut *tx)
     .await
@@ -232,8 +243,9 @@ async fn events(url: &str, name: &str) -> anyhow::Result<Vec<Event>> {
             .map_or_else(String::new, |id| id.as_str().to_owned());
         let payload: serde_json::Value = serde_json::from_slice(&message.payload)
             .with_context(|| format!("message {sequence} of {name} is not JSON"))?;
-        let order_id = payload.get("order_id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
-        events.push(Event { subject: message.subject.to_string(), message_id, order_id, sequence });
+        let field = |name: &str| payload.get(name).and_then(|id| id.as_str()).unwrap_or_default().to_owned();
+        let (event_id, order_id) = (field("event_id"), field("order_id"));
+        events.push(Event { subject: message.subject.to_string(), message_id, event_id, order_id, sequence });
         if sequence >= last {
             break;
         }
@@ -248,11 +260,23 @@ async fn api(
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let url = format!("{}/graphql", base_url.trim_end_matches('/'));
     let answers: Vec<Option<(String, String)>> = stream::iter(ids)
-        .map(|id| order(http, &url, id))
+        .map(|id| patiently(http, &url, id))
         .buffer_unordered(API_CONCURRENCY)
         .try_collect()
         .await?;
     Ok(answers.into_iter().flatten().collect())
+}
+
+/// Reads an order, again when that fails: what is asked here is what the API holds, not how available it is.
+async fn patiently(http: &reqwest::Client, url: &str, id: &str) -> anyhow::Result<Option<(String, String)>> {
+    for _ in 1..API_TRIES {
+        match order(http, url, id).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => tracing::debug!("read order {id} back: {error:#}"),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    order(http, url, id).await
 }
 
 async fn order(http: &reqwest::Client, url: &str, id: &str) -> anyhow::Result<Option<(String, String)>> {
