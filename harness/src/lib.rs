@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cli
+//! bench
 //! scenario
 //! report
 //! load
@@ -14,6 +15,7 @@
 //! run
 //! ```
 
+pub mod bench;
 pub mod cli;
 pub mod environment;
 pub mod load;

@@ -1,17 +1,17 @@
 //! One connection: the client's socket, the upstream's, and the two links between them.
 
-use std::future::Future;
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::DIAL_TIMEOUT;
 use super::link::{Link, Outcome, Silenced};
+use super::signal::Signal;
 use super::state::{Kill, Shared};
 use crate::fault::Direction;
 use crate::seed;
@@ -27,27 +27,28 @@ struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.shared.live.lock().remove(&self.number);
+        self.shared.ended.notify_waiters();
     }
 }
 
 /// Starts the task of an accepted connection, or resets it where a fault says so.
 pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, number: u64) {
-    let (kill, killed) = watch::channel(None);
-    shared.live.lock().insert(number, kill);
+    let signal = Arc::new(Signal::default());
+    shared.live.lock().insert(number, signal.clone());
     let listed = Listed { shared: shared.clone(), number };
     // Looked at after listing: a fault that begins now finds the connection in one of the two ways.
     let resets = shared.plan.borrow().effects.iter().find(|effect| effect.kind == Kind::Reset).cloned();
     if let Some(effect) = resets {
         let kill = Kill { finish: Finish::Reset, touched: Some(effect.touched.clone()) };
         end(&shared, &kill, &[&client]);
+        drop(client);
+        drop(listed);
         return;
     }
     tokio::spawn(async move {
-        // Declared before the sockets, so that the order to end counts as obeyed only after they are closed.
-        let killed = killed;
-        serve(&shared, client, number, killed.clone()).await;
+        serve(&shared, client, number, &signal).await;
+        // The order to end counts as obeyed only after the sockets are closed, which serving has done.
         drop(listed);
-        drop(killed);
     });
 }
 
@@ -73,49 +74,24 @@ fn linger_zero(socket: &TcpStream) {
     }
 }
 
-async fn ordered(killed: &mut watch::Receiver<Option<Kill>>) -> Kill {
-    let order = killed.wait_for(Option::is_some).await.ok().and_then(|kill| kill.clone());
-    match order {
-        Some(kill) => kill,
-        // The list was emptied: nobody can give orders any more.
-        None => std::future::pending().await,
+async fn serve(shared: &Arc<Shared>, mut client: TcpStream, number: u64, signal: &Signal) {
+    // Accepted sockets have it from their listener on Linux.
+    if !cfg!(target_os = "linux") {
+        no_delay(&client);
     }
-}
-
-async fn serve(
-    shared: &Arc<Shared>,
-    client: TcpStream,
-    number: u64,
-    mut killed: watch::Receiver<Option<Kill>>,
-) {
-    no_delay(&client);
     let dialled = tokio::select! {
         dialled = dial(shared) => dialled,
-        kill = ordered(&mut killed) => return end(shared, &kill, &[&client]),
+        kill = signal.ended() => return end(shared, &kill, &[&client]),
     };
-    let Some(server) = dialled else {
+    let Some(mut server) = dialled else {
         tokio::select! {
             () = stay_silent(shared, &client) => {}
-            kill = ordered(&mut killed) => end(shared, &kill, &[&client]),
+            kill = signal.ended() => end(shared, &kill, &[&client]),
         }
         return;
     };
     no_delay(&server);
-    let ended = {
-        let silenced = Silenced::default();
-        let marks = Arc::new(Marks::default());
-        let link = |way| Link::new(shared, way, pipeline(shared, number, way, &marks), &silenced);
-        let forward = both(
-            link(Direction::Upstream).run(&client, &server),
-            link(Direction::Downstream).run(&server, &client),
-        );
-        tokio::select! {
-            biased;
-            kill = ordered(&mut killed) => Err(kill),
-            ended = forward => Ok(ended),
-        }
-    };
-    match ended {
+    match forward(shared, &mut client, &mut server, number, signal).await {
         Err(kill) => end(shared, &kill, &[&client, &server]),
         Ok(Outcome::End(Finish::Reset)) => {
             end(shared, &Kill { finish: Finish::Reset, touched: None }, &[&client, &server]);
@@ -126,20 +102,40 @@ async fn serve(
     }
 }
 
-/// Runs both ways until both have ended or one ends the connection.
-async fn both(up: impl Future<Output = Outcome>, down: impl Future<Output = Outcome>) -> Outcome {
-    let (mut up, mut down) = (pin!(up), pin!(down));
+/// Runs both ways until both have ended, one ends the connection, or an order does.
+async fn forward(
+    shared: &Shared,
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    number: u64,
+    signal: &Signal,
+) -> Result<Outcome, Kill> {
+    let silenced = Silenced::default();
+    let marks = Arc::new(Marks::default());
+    let link = |way| Link::new(shared, way, pipeline(shared, number, way, &marks), &silenced);
+    let (mut up, mut down) = (link(Direction::Upstream), link(Direction::Downstream));
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
     let (mut up_done, mut down_done) = (false, false);
-    while !(up_done && down_done) {
-        let outcome = tokio::select! {
-            outcome = &mut up, if !up_done => { up_done = true; outcome }
-            outcome = &mut down, if !down_done => { down_done = true; outcome }
-        };
-        if outcome != Outcome::Finished {
-            return outcome;
+    poll_fn(move |context| {
+        if let Poll::Ready(kill) = signal.poll_ended(context) {
+            return Poll::Ready(Err(kill));
         }
-    }
-    Outcome::Finished
+        if !up_done && let Poll::Ready(outcome) = up.poll(context, &mut from_client, &mut to_server) {
+            if outcome != Outcome::Finished {
+                return Poll::Ready(Ok(outcome));
+            }
+            up_done = true;
+        }
+        if !down_done && let Poll::Ready(outcome) = down.poll(context, &mut from_server, &mut to_client) {
+            if outcome != Outcome::Finished {
+                return Poll::Ready(Ok(outcome));
+            }
+            down_done = true;
+        }
+        if up_done && down_done { Poll::Ready(Ok(Outcome::Finished)) } else { Poll::Pending }
+    })
+    .await
 }
 
 fn pipeline(shared: &Shared, number: u64, way: Direction, marks: &Arc<Marks>) -> Pipeline {

@@ -1,21 +1,25 @@
 //! One direction of one connection: the sockets' side of a [`Pipeline`].
 //!
 //! Memory is taken when there are bytes and given back with them: an idle link holds none. Without effects bytes go
-//! from socket to socket through one buffer for each thread.
+//! from socket to socket through one buffer for each thread. A link is polled, not spawned: both directions of a
+//! connection are one task, and each socket wakes it through the slots that tokio keeps for one reader and one writer.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
-use super::state::{Plan, Shared};
+use super::alarm::Alarm;
+use super::state::Shared;
 use crate::fault::Direction;
 use crate::toxic::effect::Touched;
 use crate::toxic::pipeline::{Finish, Pipeline, Step};
@@ -44,73 +48,112 @@ pub(super) struct Silenced(Mutex<Option<Arc<Touched>>>);
 pub(super) struct Link<'a> {
     way: Direction,
     pipeline: Pipeline,
-    plan: watch::Receiver<Plan>,
+    shared: &'a Shared,
+    /// Version of the plan that the pipeline follows; `None`: none yet.
+    followed: Option<u64>,
     written: &'a AtomicU64,
     silenced: &'a Silenced,
+    alarm: Alarm,
+}
+
+/// What reading once came to.
+enum Moved {
+    /// Something happened; look again.
+    Something,
+    /// Nothing to read.
+    Nothing,
+    /// The receiver takes no more bytes.
+    Refused,
 }
 
 impl<'a> Link<'a> {
     pub fn new(shared: &'a Shared, way: Direction, pipeline: Pipeline, silenced: &'a Silenced) -> Link<'a> {
-        let mut plan = shared.plan.subscribe();
-        plan.mark_changed();
         let written = match way {
             Direction::Upstream => &shared.totals.bytes_upstream,
             _ => &shared.totals.bytes_downstream,
         };
-        Link { way, pipeline, plan, written, silenced }
+        Link { way, pipeline, shared, followed: None, written, silenced, alarm: Alarm::default() }
     }
 
-    /// Moves bytes from `from` to `to` until this direction is over.
-    pub async fn run(mut self, from: &TcpStream, to: &TcpStream) -> Outcome {
+    /// Moves bytes from `from` to `to`; ready when this direction is over.
+    pub fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+    ) -> Poll<Outcome> {
         loop {
             self.follow_plan();
-            let mut blocked = false;
-            let mut wake = None;
-            match self.pipeline.step(Instant::now()) {
-                Step::Write(size) => match to.try_write(&self.pipeline.head()[..size]) {
-                    Ok(count) => {
-                        self.count(count);
-                        self.pipeline.wrote(count, Instant::now());
-                        continue;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => blocked = true,
-                    Err(_) => {
-                        if let Some(outcome) = self.receiver_gone() {
-                            return outcome;
-                        }
-                        continue;
-                    }
-                },
-                Step::Wait(at) => wake = at,
-                Step::Fin => return finish(to),
-                Step::End(finish) => return Outcome::End(finish),
-                Step::Broken => return Outcome::Broken,
-                Step::Gone if self.way == Direction::Upstream => return Outcome::End(Finish::Close),
-                Step::Gone => return Outcome::Finished,
+            if !self.pipeline.transparent() {
+                match self.advance(context, to) {
+                    // Neither the queue nor the clock has anything to do: there may be input.
+                    None => {}
+                    Some(Poll::Ready(outcome)) => return Poll::Ready(outcome),
+                    Some(Poll::Pending) => continue,
+                }
             }
-            tokio::select! {
-                changed = self.plan.changed() => match changed {
-                    // Waiting has marked the plan as seen, but nobody has followed it yet.
-                    Ok(()) => self.plan.mark_changed(),
-                    Err(_) => return Outcome::End(Finish::Close),
-                },
-                ready = from.readable(), if self.pipeline.wants_input() => {
-                    if (ready.is_err() || !self.transfer(from, to)) && let Some(outcome) = self.receiver_gone() {
-                        return outcome;
+            if !self.pipeline.wants_input() {
+                return Poll::Pending;
+            }
+            match self.transfer(context, from, to) {
+                Moved::Something => {}
+                Moved::Nothing => return Poll::Pending,
+                Moved::Refused => {
+                    if let Some(outcome) = self.receiver_gone() {
+                        return Poll::Ready(outcome);
                     }
                 }
-                // An error of the socket shows in the write that follows.
-                _ = to.writable(), if blocked => {}
-                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// One step of the pipeline: `None` when it waits (for bytes, for the receiver or for a time that is set),
+    /// `Pending` when there is a next step at once.
+    fn advance(&mut self, context: &mut Context<'_>, to: &mut WriteHalf<'_>) -> Option<Poll<Outcome>> {
+        let outcome = match self.pipeline.step(Instant::now()) {
+            Step::Write(size) => {
+                let written = Pin::new(&mut *to).poll_write(context, &self.pipeline.head()[..size]);
+                match written {
+                    Poll::Pending => return None,
+                    Poll::Ready(Ok(count)) => {
+                        self.count(count);
+                        self.pipeline.wrote(count, Instant::now());
+                        return Some(Poll::Pending);
+                    }
+                    Poll::Ready(Err(_)) => match self.receiver_gone() {
+                        Some(outcome) => outcome,
+                        None => return Some(Poll::Pending),
+                    },
+                }
+            }
+            Step::Wait(at) => return self.wait(context, at),
+            Step::Fin => finish(to),
+            Step::End(finish) => Outcome::End(finish),
+            Step::Broken => Outcome::Broken,
+            Step::Gone if self.way == Direction::Upstream => Outcome::End(Finish::Close),
+            Step::Gone => Outcome::Finished,
+        };
+        Some(Poll::Ready(outcome))
+    }
+
+    /// Has the task woken at `at`; `Pending` when that is now.
+    fn wait(&mut self, context: &Context<'_>, at: Option<Instant>) -> Option<Poll<Outcome>> {
+        match at {
+            Some(at) => self.alarm.poll(context, at.into_std()).is_ready().then_some(Poll::Pending),
+            None => {
+                self.alarm.clear();
+                None
             }
         }
     }
 
     fn follow_plan(&mut self) {
-        if !self.plan.has_changed().unwrap_or(false) {
+        let version = self.shared.version();
+        if self.followed == Some(version) {
             return;
         }
-        let effects = self.plan.borrow_and_update().effects.clone();
+        self.followed = Some(version);
+        let effects = self.shared.plan.borrow().effects.clone();
         self.pipeline.apply(&effects, Instant::now());
         if self.way == Direction::Downstream
             && let Some(touched) = self.pipeline.silenced_by()
@@ -119,36 +162,43 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Reads once, and writes at once where nothing stands between. False when the receiver has gone.
-    fn transfer(&mut self, from: &TcpStream, to: &TcpStream) -> bool {
-        self.follow_plan();
+    /// Reads once, and writes at once where nothing stands between.
+    fn transfer(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+    ) -> Moved {
         SCRATCH.with_borrow_mut(|scratch| {
-            let now = Instant::now();
-            let count = match from.try_read(scratch) {
-                Ok(0) => {
-                    self.pipeline.receive_end(Finish::Close, now);
-                    return true;
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(from).poll_read(context, &mut buffer) {
+                Poll::Pending => return Moved::Nothing,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    self.pipeline.receive_end(Finish::Reset, Instant::now());
+                    return Moved::Something;
                 }
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(_) => {
-                    self.pipeline.receive_end(Finish::Reset, now);
-                    return true;
-                }
-            };
+            }
+            // What was injected before these bytes came acts on them.
+            self.follow_plan();
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.pipeline.receive_end(Finish::Close, Instant::now());
+                return Moved::Something;
+            }
             let mut sent = 0;
             if self.pipeline.transparent() {
-                match to.try_write(&scratch[..count]) {
-                    Ok(written) => sent = written,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => return false,
+                match Pin::new(to).poll_write(context, bytes) {
+                    Poll::Ready(Ok(count)) => sent = count,
+                    Poll::Pending => {}
+                    Poll::Ready(Err(_)) => return Moved::Refused,
                 }
                 self.count(sent);
             }
-            if sent < count {
-                self.pipeline.receive(&scratch[sent..count], now);
+            if sent < bytes.len() {
+                self.pipeline.receive(&bytes[sent..], Instant::now());
             }
-            true
+            Moved::Something
         })
     }
 
@@ -170,18 +220,11 @@ impl<'a> Link<'a> {
 }
 
 /// Passes the end of the stream on.
-fn finish(to: &TcpStream) -> Outcome {
-    match SockRef::from(to).shutdown(Shutdown::Write) {
+fn finish(to: &WriteHalf<'_>) -> Outcome {
+    match SockRef::from(to.as_ref()).shutdown(Shutdown::Write) {
         Ok(()) => Outcome::Finished,
         // The receiver has closed already, so there is nobody to tell.
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Outcome::Finished,
         Err(_) => Outcome::Broken,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

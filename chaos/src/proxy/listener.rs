@@ -40,6 +40,8 @@ pub(super) async fn bind_text(listen: &str) -> Result<TcpListener, Error> {
 fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it on Linux: one system call less for each connection.
+    socket.set_nodelay(true)?;
     socket.bind(address)?;
     Ok(socket)
 }

@@ -5,12 +5,14 @@
 //! bounded. Faults and toxics act on live connections at once, idle ones too, and all of them go through the one
 //! pipeline of [`crate::toxic::pipeline`]. A proxy runs until [`Proxy::stop`]; dropping its handles does not end it.
 
+mod alarm;
 mod connection;
 mod error;
 mod guard;
 mod link;
 mod listener;
 mod registry;
+mod signal;
 mod state;
 mod toxics;
 

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ProxyConfig;
+use super::signal::Signal;
 use super::toxics::Entry;
 use crate::fault::Direction;
 use crate::toxic::effect::{Effect, Kind, Touched};
@@ -64,12 +65,16 @@ pub(super) struct Shared {
     /// A bound listener for the listener task, from a caller that wanted to see binding fail.
     pub handover: Mutex<Option<TcpListener>>,
     pub totals: Totals,
-    pub live: Mutex<HashMap<u64, watch::Sender<Option<Kill>>>>,
+    pub live: Mutex<HashMap<u64, Arc<Signal>>>,
+    /// Told whenever a connection has left `live`.
+    pub ended: Notify,
     pub toxics: Mutex<Vec<Entry>>,
     pub stopped: CancellationToken,
     /// Held by whoever enables, disables, moves or stops the proxy.
     pub change: tokio::sync::Mutex<()>,
     next_effect: AtomicU64,
+    /// Counts the changes of the plan's effects.
+    version: AtomicU64,
 }
 
 impl Shared {
@@ -83,10 +88,12 @@ impl Shared {
             handover: Mutex::new(None),
             totals: Totals::default(),
             live: Mutex::default(),
+            ended: Notify::new(),
             toxics: Mutex::default(),
             stopped: CancellationToken::new(),
             change: tokio::sync::Mutex::default(),
             next_effect: AtomicU64::new(1),
+            version: AtomicU64::new(0),
         })
     }
 
@@ -106,13 +113,23 @@ impl Shared {
 
     /// Adds the effect, or replaces the one with its id.
     pub fn put_effect(&self, effect: Arc<Effect>) {
-        self.plan.send_modify(|plan| {
-            let effects = Arc::make_mut(&mut plan.effects);
-            match effects.iter_mut().find(|known| known.id == effect.id) {
-                Some(known) => *known = effect,
-                None => effects.push(effect),
-            }
+        self.change_effects(|effects| match effects.iter_mut().find(|known| known.id == effect.id) {
+            Some(known) => *known = effect,
+            None => effects.push(effect),
         });
+    }
+
+    fn change_effects(&self, change: impl FnOnce(&mut Vec<Arc<Effect>>)) {
+        self.plan.send_modify(|plan| change(Arc::make_mut(&mut plan.effects)));
+        self.version.fetch_add(1, Ordering::Release);
+        for signal in self.live.lock().values() {
+            signal.wake();
+        }
+    }
+
+    /// Grows with every change of the plan's effects.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     pub fn new_effect_id(&self) -> u64 {
@@ -120,7 +137,7 @@ impl Shared {
     }
 
     pub fn remove_effect(&self, id: u64) {
-        self.plan.send_modify(|plan| Arc::make_mut(&mut plan.effects).retain(|effect| effect.id != id));
+        self.change_effects(|effects| effects.retain(|effect| effect.id != id));
     }
 
     /// Waits until the listener is as the plan wants it, however the plan changes meanwhile.
@@ -141,14 +158,23 @@ impl Shared {
         }
     }
 
-    /// Ends every live connection and returns when they have ended.
+    /// Ends every connection that is live now and returns when they have ended.
     pub async fn end_all(&self, finish: Finish, touched: Option<Arc<Touched>>) {
-        let live: Vec<_> = self.live.lock().values().cloned().collect();
-        for kill in &live {
-            kill.send_replace(Some(Kill { finish, touched: touched.clone() }));
+        let mut ending: Vec<u64> = Vec::new();
+        for (number, signal) in self.live.lock().iter() {
+            signal.end(Kill { finish, touched: touched.clone() });
+            ending.push(*number);
         }
-        for kill in live {
-            kill.closed().await;
+        loop {
+            let ended = self.ended.notified();
+            {
+                let live = self.live.lock();
+                ending.retain(|number| live.contains_key(number));
+            }
+            if ending.is_empty() {
+                return;
+            }
+            ended.await;
         }
     }
 }

@@ -4,6 +4,7 @@
 //! objective or a recovery budget was missed (or the command line is wrong), 3 inconclusive or not run, 4 a file cannot
 //! be used, 5 something was left behind.
 
+pub mod bench;
 pub mod chaos;
 pub mod conduct;
 pub mod doctor;
@@ -43,6 +44,8 @@ enum Command {
     Soak(load::Args),
     /// Scenarios: list, check or run them
     Chaos(chaos::Args),
+    /// Measure what our own parts cost
+    Bench(bench::Args),
     /// Keep an environment running and print how to reach it
     Up(up::Args),
     /// Say what this machine can do: engines, images, binaries, privileges, fault kinds
@@ -65,6 +68,7 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> u8 {
             chaos::execute(&args, async |asked, scenarios| conduct::scenarios(asked, scenarios, cancel).await)
                 .await
         }
+        Command::Bench(args) => bench::run(&args, cancel).await,
         Command::Up(args) => up::run(args, cancel).await,
         Command::Doctor(args) => doctor::run(args, cancel).await,
         Command::Gc(args) => gc::run(args, cancel).await,

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::environment::Error;
 
+const SERVER: &str = "fraiseql-server";
 /// After so long a build is announced; a fresh one is silent.
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(2);
 
@@ -33,7 +34,8 @@ pub async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
             .map_err(|error| Error::start("fraiseql-server", error));
     }
     if let Some(root) = workspace().filter(|_| has_cargo()) {
-        return build(&root).await.map_err(|error| Error::start("fraiseql-server (cargo build)", error));
+        let built = build(&root, "fraiseql-runtime", &["--bin", SERVER], SERVER).await;
+        return built.map_err(|error| Error::start("fraiseql-server (cargo build)", error));
     }
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("fraiseql-server"));
     beside.filter(|path| path.is_file()).ok_or_else(|| Error::NotPossible {
@@ -56,9 +58,17 @@ fn has_cargo() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-async fn build(root: &Path) -> anyhow::Result<PathBuf> {
+/// Another program of this workspace as a release build: the target of `package` that `target` (cargo's words) chooses
+/// and that is called `name`.
+pub async fn release_build(package: &str, target: &[&str], name: &str) -> anyhow::Result<PathBuf> {
+    let root = workspace().filter(|_| has_cargo()).context("cargo and the workspace are not here")?;
+    build(&root, package, target, name).await
+}
+
+async fn build(root: &Path, package: &str, target: &[&str], name: &str) -> anyhow::Result<PathBuf> {
     let mut child = Command::new(cargo())
-        .args(["build", "--release", "-p", "fraiseql-runtime", "--bin", "fraiseql-server"])
+        .args(["build", "--release", "-p", package])
+        .args(target)
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root)
         .stdin(Stdio::null())
@@ -73,7 +83,7 @@ async fn build(root: &Path) -> anyhow::Result<PathBuf> {
         let mut found = None;
         let mut lines = BufReader::new(stdout).lines();
         while let Some(line) = lines.next_line().await? {
-            found = executable(&line).or(found);
+            found = executable(&line, name).or(found);
         }
         anyhow::Ok(found)
     };
@@ -84,9 +94,7 @@ async fn build(root: &Path) -> anyhow::Result<PathBuf> {
     };
     let announce = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
-        tracing::info!(
-            "building fraiseql-server in release form (it is missing or stale); this takes minutes once"
-        );
+        tracing::info!("building {name} in release form (it is missing or stale); this takes minutes once");
         std::future::pending::<()>().await;
     };
     let work = async { tokio::try_join!(read_messages, read_errors) };
@@ -100,10 +108,10 @@ async fn build(root: &Path) -> anyhow::Result<PathBuf> {
     found.context("cargo named no program")
 }
 
-/// The program that a line of cargo's JSON names, when it is our server's.
-fn executable(line: &str) -> Option<PathBuf> {
+/// The program that a line of cargo's JSON names, when it is the one of that name.
+fn executable(line: &str, name: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(line).ok()?;
-    let is_ours = message.get("target")?.get("name")? == "fraiseql-server";
+    let is_ours = message.get("target")?.get("name")? == name;
     message.get("executable").filter(|_| is_ours)?.as_str().map(PathBuf::from)
 }
 
@@ -114,11 +122,11 @@ mod tests {
     #[test]
     fn the_program_is_read_from_cargos_messages() {
         let ours = r#"{"reason":"compiler-artifact","target":{"name":"fraiseql-server"},"executable":"/t/fraiseql-server"}"#;
-        assert_eq!(executable(ours), Some(PathBuf::from("/t/fraiseql-server")));
+        assert_eq!(executable(ours, SERVER), Some(PathBuf::from("/t/fraiseql-server")));
         let library =
             r#"{"reason":"compiler-artifact","target":{"name":"fraiseql_runtime"},"executable":null}"#;
-        assert_eq!(executable(library), None);
-        assert_eq!(executable("Compiling"), None);
+        assert_eq!(executable(library, SERVER), None);
+        assert_eq!(executable("Compiling", SERVER), None);
     }
 
     #[test]
