@@ -10,6 +10,7 @@
 //! api
 //! proxy
 //! toxic
+//! protocol
 //! checker
 //! history
 //! fault ledger
@@ -21,6 +22,7 @@ pub mod checker;
 pub mod fault;
 pub mod history;
 pub mod ledger;
+pub mod protocol;
 pub mod proxy;
 pub mod seed;
 pub mod toxic;
