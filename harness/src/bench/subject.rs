@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::environment::release_build;
+use crate::environment::{free_port, release_build};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -79,7 +79,7 @@ impl Subject {
     /// `chaos-proxy` in a process of its own, without toxics.
     pub async fn ours(targets: Targets) -> anyhow::Result<Subject> {
         let program = release_build("chaos", &["--bin", "chaos-proxy"], "chaos-proxy").await?;
-        let port = free_port()?;
+        let port = free_port().context("find a free port")?;
         let mut child = spawn(Command::new(program).args(["-port", &port.to_string()]))?;
         let api = format!("127.0.0.1:{port}");
         ready(&api, &mut child).await?;
@@ -179,11 +179,6 @@ async fn ready(api: &str, child: &mut Child) -> anyhow::Result<()> {
         Ok(())
     };
     tokio::time::timeout(READY_WITHIN, asked).await.with_context(|| format!("no answer from {api}"))?
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-    Ok(listener.local_addr().context("find a free port")?.port())
 }
 
 #[cfg(test)]

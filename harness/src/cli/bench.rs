@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::subject::{self, Named, Subject, Targets};
 use crate::bench::upstream::Upstream;
 use crate::bench::{self, Options};
+use crate::environment::free_port;
 use crate::environment::process::binaries::{Binaries, Search};
 use crate::environment::process::fetch;
 
@@ -110,10 +111,9 @@ async fn redis() -> anyhow::Result<Option<(SocketAddr, Child)>> {
         );
         return Ok(None);
     };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-    let address = listener.local_addr().context("find a free port")?;
-    drop(listener);
-    let port = address.port().to_string();
+    let port = free_port().context("find a free port")?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let port = port.to_string();
     let child = Command::new(&binaries.redis)
         .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"])
         .envs(binaries.environment(&binaries.redis))
