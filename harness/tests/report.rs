@@ -35,6 +35,7 @@ fn json_without_times_and_series() {
         ".faults[].injected_s" => "[s]",
         ".faults[].healed_s" => "[s]",
         ".faults[].recovered_s" => "[s]",
+        ".faults[].drained_s" => "[s]",
         ".health[].at_s" => "[s]",
     });
 }

@@ -15,7 +15,7 @@ use crate::load::{CLASSES, Plan, target};
 use crate::report::{self, terminal};
 use crate::run::Run;
 use crate::scenario::runner::{self, Job};
-use crate::scenario::{INVARIANTS, Scenario, assemble, file, timeline};
+use crate::scenario::{Asked, INVARIANTS, Scenario, assemble, file, overlay, timeline};
 use crate::verdict::{Criterion, EXIT_BAD_FILE, Kind, Outcome, Verdict};
 
 /// Folder for runs, below the current one.
@@ -40,7 +40,7 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
     };
     let mut server_config = toml::Table::new();
     for scenario in &scenarios {
-        overlay(&mut server_config, scenario)?;
+        overlay::overlay(&mut server_config, scenario)?;
     }
     let mut job = Job {
         title: title(name, &plan),
@@ -49,7 +49,7 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         plan,
         scenarios,
         timeline,
-        invariants: INVARIANTS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        invariants: INVARIANTS.iter().map(|(name, _)| ((*name).to_owned(), Asked::default())).collect(),
         backend: backend(&args.backend)?,
         settings: settings()?,
         server_binary: args.server.clone(),
@@ -181,7 +181,7 @@ pub fn job_of(scenario: Scenario, args: &chaos::RunArgs) -> anyhow::Result<Job> 
         act.id = act.fault.id.clone();
     }
     let mut server_config = toml::Table::new();
-    overlay(&mut server_config, &scenario)?;
+    overlay::overlay(&mut server_config, &scenario)?;
     let wanted =
         if args.backend == "auto" && scenario.backend != "any" { &scenario.backend } else { &args.backend };
     Ok(Job {
@@ -238,30 +238,6 @@ fn plan_of(scenario: &Scenario) -> Plan {
         chaos: vec![],
     };
     Plan::new(profile, profile::Overrides::default())
-}
-
-/// Sets the scenario's dotted keys in the server's configuration. Two scenarios that want different values of one key
-/// cannot share a run.
-fn overlay(config: &mut toml::Table, scenario: &Scenario) -> anyhow::Result<()> {
-    for (key, value) in &scenario.server_config {
-        let mut table = &mut *config;
-        let mut parts: Vec<&str> = key.split('.').collect();
-        let last = parts.pop().unwrap_or_default();
-        for part in parts {
-            let below = table.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            table =
-                below.as_table_mut().with_context(|| format!("`{key}`: `{part}` is a value, not a table"))?;
-        }
-        if let Some(other) = table.insert(last.to_owned(), value.clone())
-            && other != *value
-        {
-            bail!(
-                "scenario `{}` wants `{key} = {value}`, another one in this run wants {other}",
-                scenario.id
-            );
-        }
-    }
-    Ok(())
 }
 
 fn backend(word: &str) -> anyhow::Result<BackendChoice> {

@@ -186,6 +186,9 @@ pub struct FaultReport {
     pub recovery_budget_s: f64,
     /// When the steady state was back and stayed; `None`: not seen.
     pub recovered_s: Option<f64>,
+    /// When what had queued up (outbox, queue, spool) was gone; `None`: not seen, or nothing was looked at.
+    #[serde(default)]
+    pub drained_s: Option<f64>,
     pub evidence: Evidence,
     /// The clauses that had to hold: `refused >= 1`.
     pub wanted: Vec<String>,

@@ -149,13 +149,18 @@ pub fn evidence(e: &Evidence) -> String {
     if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
 }
 
-/// `healed 0:25.0, back after 1.2 s of 10 s`.
+/// `1.2 s of 10 s, drained after 3 s`: requests first, then what had queued up.
 pub fn recovery(fault: &FaultReport) -> String {
     let Some(healed) = fault.healed_s else { return "never healed".to_owned() };
     let budget = duration(fault.recovery_budget_s);
-    match fault.recovered_s {
-        Some(back) => format!("{} of {budget}", duration((back - healed).max(0.0))),
+    let after = |at: f64| duration((at - healed).max(0.0));
+    let requests = match fault.recovered_s {
+        Some(back) => format!("{} of {budget}", after(back)),
         None => format!("not seen within {budget}"),
+    };
+    match fault.drained_s {
+        Some(at) => format!("{requests}, drained after {}", after(at)),
+        None => requests,
     }
 }
 

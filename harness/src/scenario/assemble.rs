@@ -121,6 +121,7 @@ impl Axis {
             verified_gone: done.verified_gone,
             recovery_budget_s: act.budget.as_secs_f64(),
             recovered_s: evidence.recovered.get(&act.id).copied().flatten().map(|ns| self.at(ns)),
+            drained_s: evidence.drained.get(&act.id).copied().flatten().map(|ns| self.at(ns)),
             evidence: done.evidence,
             wanted: act.fault.evidence.sentences(),
             bit: act.fault.evidence.missing(&done.evidence).is_empty(),

@@ -79,14 +79,17 @@ pub(super) struct Written {
     pub(super) fault: Vec<Fault>,
     #[serde(default)]
     pub(super) expect: Vec<Expect>,
-    pub(super) invariants: BTreeMap<Spanned<String>, Nothing>,
+    pub(super) invariants: BTreeMap<Spanned<String>, Invariant>,
     pub(super) recover: Recover,
 }
 
-/// Invariants take no options yet; the table keeps room for them.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+/// What is asked of an invariant beyond that it holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Invariant {
+    /// Of `event-at-least-once`: how many repeated deliveries have to be seen for the run to prove anything.
+    pub(super) min_repetitions: Option<Spanned<u64>>,
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -238,6 +241,10 @@ pub(super) struct Check {
 pub(super) struct Recover {
     pub(super) within: Spanned<Human>,
     pub(super) stable: Human,
+    #[serde(default)]
+    pub(super) drained: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) drained_within: Option<Human>,
 }
 
 fn yes() -> bool {

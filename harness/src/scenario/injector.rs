@@ -88,6 +88,8 @@ impl Stage<'_> {
 
     async fn perform(&self, start: Instant, done: &mut Done) -> anyhow::Result<()> {
         self.run.ledger().open(self.holding()).context("write the fault into the ledger")?;
+        // A fault acts from here on: a SIGTERM begins the drain, and this call returns when that is over.
+        let began_ns = self.run.now_ns();
         let active = match self.inject().await {
             Ok(active) => active,
             Err(error) => {
@@ -95,7 +97,7 @@ impl Stage<'_> {
                 return Err(error.context("inject"));
             }
         };
-        done.injected_ns = Some(self.run.now_ns());
+        done.injected_ns = Some(began_ns);
         self.record(FaultPhase::Injected, active.evidence());
         self.wait_until(start + self.act.heal).await;
         done.evidence = self.heal(active).await.context("heal")?;

@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chaos::checker::{
-    Anomaly, Finding, Validity, acked_writes, delivery, exactly_once, idempotency, reads, recovery,
-};
+use chaos::checker::{Anomaly, Finding, Validity, acked_writes, delivery, exactly_once, idempotency, reads};
 use chaos::fault::Evidence;
 use chaos::history::{OpId, Operation, Outcome as Came};
 
-use super::Wanted;
+use super::evidence::Wanted;
 use super::readback::{Event, FinalState};
+use super::{Invariants, REPEATS};
 use crate::report::AnomalyReport;
 use crate::verdict::{Criterion, Kind, Outcome};
 
@@ -19,7 +18,7 @@ pub const LISTED_MAX: usize = 20;
 
 /// Every invariant that the scenario names, judged. `operations` are all of the history, `classes` its class names.
 pub fn invariants(
-    wanted: &BTreeSet<String>,
+    wanted: &Invariants,
     operations: &[Operation],
     classes: &[String],
     state: &FinalState,
@@ -35,7 +34,7 @@ pub fn invariants(
         state.orders.iter().filter_map(|o| Some((o.idempotency_key.clone()?, o.id.clone()))).collect();
     let named = |finding: Finding, name: &str| Finding { invariant: name.to_owned(), ..finding };
     let mut findings = Vec::new();
-    for name in wanted {
+    for name in wanted.keys() {
         let finding = match name.as_str() {
             "no-acked-write-lost" => only(orders(&creates, &rows), |kind| kind != "phantom"),
             "no-write-out-of-nothing" => only(orders(&creates, &rows), |kind| kind == "phantom"),
@@ -128,6 +127,27 @@ fn events(creates: &[&Operation], updates: &[&Operation], state: &FinalState) ->
     };
     let delivered: Vec<delivery::Message> = state.events.iter().filter_map(message).collect();
     delivery::check(&expected, &delivered)
+}
+
+/// Whether enough messages were delivered more than once to have shown that a repetition is recognisable; `None` when
+/// the scenario does not ask.
+pub fn repetitions(wanted: &Invariants, state: &FinalState) -> Option<Criterion> {
+    let least = wanted.get(REPEATS).map_or(0, |asked| asked.min_repetitions);
+    if least == 0 {
+        return None;
+    }
+    let messages: BTreeSet<&str> = state.events.iter().map(|event| event.message_id.as_str()).collect();
+    let repeated = (state.events.len() - messages.len()) as u64;
+    let outcome = if repeated >= least {
+        Outcome::Pass
+    } else {
+        Outcome::Inconclusive("too few repetitions to show that they are recognisable".into())
+    };
+    let detail = format!(
+        "{repeated} deliveries beyond the first of {} messages, wanted at least {least}",
+        messages.len()
+    );
+    Some(Criterion { name: "repetitions".into(), kind: Kind::Validity, outcome, detail, proof: vec![] })
 }
 
 /// An invariant whose facts could not be had.
@@ -225,38 +245,6 @@ pub fn evidence(fault: &str, wanted: &Wanted, found: &Evidence) -> Criterion {
     };
     let detail = if missing.is_empty() { wanted.sentences().join(", ") } else { missing.join(", ") };
     Criterion { name: format!("evidence {fault}"), kind: Kind::Validity, outcome, detail, proof: vec![] }
-}
-
-/// Whether the steady state was back in time after `healed_ns`; `seconds` come from `steady_state::seconds`.
-pub fn recovered(
-    fault: &str,
-    healed_ns: u64,
-    budget_ns: u64,
-    stable_ns: u64,
-    seconds: &[(u64, bool)],
-) -> Finding {
-    let windows: Vec<recovery::Window> = seconds
-        .iter()
-        .map(|(start_ns, good)| recovery::Window { start_ns: *start_ns, good: *good })
-        .collect();
-    let finding = recovery::check(fault, healed_ns, budget_ns, stable_ns, &windows);
-    Finding { invariant: format!("recovery {fault}"), ..finding }
-}
-
-/// When the first row of good seconds that lasts `stable_ns` began, at the healing or later; `None`: not seen.
-pub fn recovered_at(healed_ns: u64, stable_ns: u64, seconds: &[(u64, bool)]) -> Option<u64> {
-    const SECOND_NS: u64 = 1_000_000_000;
-    let mut began = None;
-    for (start_ns, good) in seconds.iter().filter(|(start, _)| start + SECOND_NS > healed_ns) {
-        let start = (*start_ns).max(healed_ns);
-        began = if *good { began.or(Some(start)) } else { None };
-        if let Some(at) = began
-            && start_ns + SECOND_NS - at >= stable_ns
-        {
-            return Some(at);
-        }
-    }
-    None
 }
 
 /// Whether the queues ran empty, so that the final state can be judged at all.

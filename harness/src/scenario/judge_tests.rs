@@ -4,7 +4,7 @@ use chaos::history::ClassId;
 
 use super::*;
 use crate::scenario::readback::{Event, Invoice, Order, StatusChange};
-use crate::scenario::{CLASSES, INVARIANTS};
+use crate::scenario::{Asked, CLASSES, INVARIANTS};
 use crate::verdict::Verdict;
 
 fn classes() -> Vec<String> {
@@ -80,7 +80,7 @@ fn sound() -> (Vec<Operation>, FinalState) {
 }
 
 fn violated(operations: &[Operation], state: &FinalState) -> Vec<String> {
-    let wanted = INVARIANTS.map(|(name, _)| name.to_owned()).into();
+    let wanted = INVARIANTS.map(|(name, _)| (name.to_owned(), Asked::default())).into();
     let findings = invariants(&wanted, operations, &classes(), state);
     assert_eq!(findings.len(), INVARIANTS.len(), "every invariant has a checker");
     let criteria: Vec<_> = findings.iter().map(|f| criterion(f, Kind::Invariant, operations)).collect();
@@ -144,6 +144,19 @@ fn an_order_without_an_event_is_found_and_a_repetition_under_one_id_is_not() {
 }
 
 #[test]
+fn too_few_repetitions_prove_nothing_where_the_scenario_asks_for_them() {
+    let (_, mut state) = sound();
+    let asked = |min_repetitions| [(REPEATS.to_owned(), Asked { min_repetitions })].into();
+    assert_eq!(repetitions(&asked(0), &state), None);
+    let line = repetitions(&asked(1), &state).expect("asked for");
+    assert!(matches!(line.outcome, Outcome::Inconclusive(_)), "{line:?}");
+    state.events.push(Event { sequence: 4, ..state.events[0].clone() });
+    let line = repetitions(&asked(1), &state).expect("asked for");
+    assert_eq!(line.outcome, Outcome::Pass);
+    assert_eq!(line.detail, "1 deliveries beyond the first of 3 messages, wanted at least 1");
+}
+
+#[test]
 fn a_lost_change_of_status_is_found() {
     let (operations, mut state) = sound();
     state.status_changes.clear();
@@ -160,18 +173,6 @@ fn a_fault_that_did_not_bite_makes_the_run_inconclusive() {
     let enough =
         evidence("redis-refused", &wanted, &Evidence { refused: 4, reset: 2, ..Evidence::default() });
     assert_eq!(enough.outcome, Outcome::Pass);
-}
-
-#[test]
-fn only_a_row_of_good_seconds_is_a_recovery() {
-    const S: u64 = 1_000_000_000;
-    let seconds: Vec<(u64, bool)> = [false, true, false, true, true, true]
-        .iter()
-        .enumerate()
-        .map(|(i, good)| (i as u64 * S, *good))
-        .collect();
-    assert_eq!(recovered_at(S / 2, 2 * S, &seconds), Some(3 * S));
-    assert_eq!(recovered_at(S / 2, 4 * S, &seconds), None);
 }
 
 #[test]

@@ -5,21 +5,32 @@
 //! sockets.
 
 pub mod assemble;
+pub mod check;
+pub mod conclude;
 pub mod diagnostic;
+pub mod evidence;
 pub mod file;
 pub mod injector;
 pub mod judge;
 pub mod lint;
+pub mod overlay;
+pub mod probe;
 pub mod readback;
+pub mod recovery;
 pub mod runner;
 pub mod steady_state;
 pub mod suggest;
+mod tally;
 pub mod timeline;
+pub mod window;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chaos::fault::{Evidence, NetworkFault};
+use chaos::fault::NetworkFault;
+
+use check::Check;
+use evidence::Wanted;
 
 /// The operations that load can issue, in the order of their class ids.
 pub const CLASSES: [&str; 6] =
@@ -38,6 +49,15 @@ pub const INVARIANTS: [(&str, &str); 7] = [
     ("event-at-least-once", "createOrder"),
     ("api-equals-database", "createOrder"),
 ];
+
+/// The invariant that counts deliveries under one message id.
+pub const REPEATS: &str = "event-at-least-once";
+
+/// Series that fill up while a dependency is away: looked at after every fault unless the file names others.
+pub const DRAINED: [&str; 3] = ["outbox_pending", "queue_depth", "spool_jobs"];
+
+/// The invariants to judge, by name.
+pub type Invariants = BTreeMap<String, Asked>;
 
 /// One hypothesis, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,30 +79,16 @@ pub struct Scenario {
     /// In the order of the file.
     pub faults: Vec<Fault>,
     pub expectations: Vec<Expectation>,
-    pub invariants: BTreeSet<String>,
+    pub invariants: Invariants,
     pub recover: Recover,
 }
 
-impl Scenario {
-    /// `server_config` as nested tables: `"health.interval" = "2s"` becomes `[health] interval = "2s"`. A later key wins
-    /// over an earlier one that is not a table.
-    pub fn server_table(&self) -> toml::Table {
-        let mut root = toml::Table::new();
-        for (dotted, value) in &self.server_config {
-            let mut parts: Vec<&str> = dotted.split('.').collect();
-            let last = parts.pop().expect("split gives one part at least");
-            let mut table = &mut root;
-            for part in parts {
-                let entry = table.entry(part).or_insert_with(|| toml::Table::new().into());
-                if !entry.is_table() {
-                    *entry = toml::Table::new().into();
-                }
-                table = entry.as_table_mut().expect("made a table above");
-            }
-            table.insert(last.to_owned(), value.clone());
-        }
-        root
-    }
+/// What is asked of an invariant beyond that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// How many deliveries beyond the first of a message have to be seen; with fewer, that repetitions are recognisable
+    /// was not put to the test, and the run is inconclusive.
+    pub min_repetitions: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -147,54 +153,6 @@ pub enum Start {
     After { fault: String, delay: Duration },
 }
 
-/// What is counted, the least of it, and where it is found.
-type Clause = (&'static str, u64, fn(&Evidence) -> u64);
-
-/// The least a fault has to touch to have been a test at all. Zero asks for nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wanted {
-    pub refused: u64,
-    pub reset: u64,
-    pub connections: u64,
-    pub delayed_bytes: u64,
-    pub swallowed_bytes: u64,
-    pub forwarded_bytes: u64,
-    pub processes: u64,
-}
-
-impl Wanted {
-    fn clauses(&self) -> [Clause; 7] {
-        [
-            ("refused", self.refused, |e| e.refused),
-            ("reset", self.reset, |e| e.reset),
-            ("live connections", self.connections, |e| e.connections),
-            ("delayed bytes", self.delayed_bytes, |e| e.delayed_bytes),
-            ("swallowed bytes", self.swallowed_bytes, |e| e.swallowed_bytes),
-            ("forwarded bytes", self.forwarded_bytes, |e| e.forwarded_bytes),
-            ("processes", self.processes, |e| e.processes),
-        ]
-    }
-
-    /// True when every clause asks for nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Wanted::default()
-    }
-
-    /// The clauses for a person: `refused >= 1`.
-    pub fn sentences(&self) -> Vec<String> {
-        self.clauses().iter().filter(|c| c.1 > 0).map(|(what, min, _)| format!("{what} >= {min}")).collect()
-    }
-
-    /// The clauses that `found` does not meet; empty: the fault bit.
-    pub fn missing(&self, found: &Evidence) -> Vec<String> {
-        self.clauses()
-            .iter()
-            .filter(|(_, min, of)| of(found) < *min)
-            .map(|(what, min, of)| format!("{what} {} of at least {min}", of(found)))
-            .collect()
-    }
-}
-
 /// What has to hold in one window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expectation {
@@ -228,97 +186,20 @@ impl std::fmt::Display for Window {
     }
 }
 
-/// One fact that has to hold from `within` after the start of its window to the window's end.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Check {
-    pub name: String,
-    pub subject: Subject,
-    pub within: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Subject {
-    /// Over the operations of the window whose intended start lies in it; no classes: all of them.
-    Metric { metric: Metric, classes: Vec<String>, op: Op, value: f64 },
-    /// A series that was sampled (`outbox_pending`).
-    Series { series: String, op: Op, value: f64 },
-    /// `status` of an answer and, where given, one value of its JSON by pointer (RFC 6901).
-    Http { path: String, status: Option<u16>, json: Option<(String, Op, serde_json::Value)> },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Answered as asked over all that was due, dropped arrivals included.
-    OkRatio,
-    /// Outcome not known (timeouts, resets, 5xx) over all that was due.
-    UnknownRatio,
-    P50Ms,
-    P95Ms,
-    P99Ms,
-    /// Acknowledged operations a second.
-    OkRate,
-}
-
-impl Metric {
-    pub const ALL: [(&'static str, Metric); 6] = [
-        ("ok_ratio", Metric::OkRatio),
-        ("unknown_ratio", Metric::UnknownRatio),
-        ("p50_ms", Metric::P50Ms),
-        ("p95_ms", Metric::P95Ms),
-        ("p99_ms", Metric::P99Ms),
-        ("ok_rate", Metric::OkRate),
-    ];
-
-    pub fn name(self) -> &'static str {
-        Metric::ALL.iter().find(|(_, m)| *m == self).expect("every metric is in ALL").0
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Op {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    /// The series' highest value in the window lies above its first by at least `value`.
-    Increases,
-}
-
-impl Op {
-    pub const ALL: [(&'static str, Op); 7] = [
-        ("==", Op::Eq),
-        ("!=", Op::Ne),
-        ("<", Op::Lt),
-        ("<=", Op::Le),
-        (">", Op::Gt),
-        (">=", Op::Ge),
-        ("increases", Op::Increases),
-    ];
-
-    pub fn sign(self) -> &'static str {
-        Op::ALL.iter().find(|(_, op)| *op == self).expect("every operator is in ALL").0
-    }
-
-    /// Whether `found op wanted`; `Increases` is not a comparison of two numbers and is false here.
-    pub fn holds(self, found: f64, wanted: f64) -> bool {
-        match self {
-            Op::Eq => found == wanted,
-            Op::Ne => found != wanted,
-            Op::Lt => found < wanted,
-            Op::Le => found <= wanted,
-            Op::Gt => found > wanted,
-            Op::Ge => found >= wanted,
-            Op::Increases => false,
-        }
-    }
-}
-
-/// How soon after the last healing the steady state has to be back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How soon after a healing the steady state has to be back, and what queued up has to be gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recover {
     pub within: Duration,
     /// It counts as back only when it then holds this long.
     pub stable: Duration,
+    pub drain: Drain,
+}
+
+/// Series that have to be back at what they were before the first fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    pub series: Vec<String>,
+    /// The file names them: one that was never sampled is then undecided, where a default is passed over.
+    pub named: bool,
+    pub within: Duration,
 }

@@ -11,19 +11,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chaos::checker::Finding;
-use chaos::history::{ClassId, History};
+use chaos::history::History;
 use futures::future::Future;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::conclude::{Seen, conclude};
 use super::injector::{self, Done};
+use super::probe::{self, Probe};
 use super::readback::{self, FinalState, Sources};
-use super::steady_state::{self, Facts, Phases, Probe, Span};
-use super::{Scenario, judge, timeline};
+use super::window::{Phases, Span};
+use super::{Invariants, Scenario, judge, timeline};
 use crate::environment::{
     BackendChoice, Environment, Error as UpError, Leftover, Request, ServerRequest, ServiceName, Settings,
 };
-use crate::load::{self, LoadOutcome, Plan, gates, leaks};
+use crate::load::{self, LoadOutcome, Plan};
 use crate::observe::recorder::Second;
 use crate::observe::{Recorder, live, sampler};
 use crate::run::Run;
@@ -34,7 +36,6 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After the drain the end state has to show in at least this much of samples and probes.
 const SETTLE: Duration = Duration::from_millis(2_500);
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// A change to the stores between load and read-back: tests plant a loss here and see whether the verdict names it.
 pub type Tamper = Box<dyn FnOnce(Sources) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> + Send>;
@@ -49,8 +50,8 @@ pub struct Job {
     /// Scenarios whose faults are in the timeline.
     pub scenarios: Vec<Scenario>,
     pub timeline: timeline::Plan,
-    /// Names of [`super::INVARIANTS`].
-    pub invariants: BTreeSet<String>,
+    /// By the names of [`super::INVARIANTS`].
+    pub invariants: Invariants,
     pub backend: BackendChoice,
     pub settings: Settings,
     pub server_binary: Option<PathBuf>,
@@ -67,7 +68,9 @@ pub struct Evidence {
     pub samples: BTreeMap<String, Vec<(u64, f64)>>,
     pub health: Vec<(u64, String, String)>,
     pub done: Vec<Done>,
+    /// By fault: when requests were served as before, and when what had queued up was gone.
     pub recovered: BTreeMap<String, Option<u64>>,
+    pub drained: BTreeMap<String, Option<u64>>,
     pub criteria: Vec<Criterion>,
     pub findings: Vec<Finding>,
     pub history: Option<History>,
@@ -92,6 +95,7 @@ impl Evidence {
             health: vec![],
             done: vec![],
             recovered: BTreeMap::new(),
+            drained: BTreeMap::new(),
             criteria: vec![],
             findings: vec![],
             history: None,
@@ -149,7 +153,7 @@ impl UnderWay<'_> {
         let base_url = self.environment.server().base_url();
         sampler::spawn(recorder.clone(), move || control.pid(), &base_url, watch.clone())?;
         live::spawn(recorder.clone(), watch.clone());
-        let prober = tokio::spawn(probe(self.paths(), base_url.clone(), self.run.clone(), watch.clone()));
+        let prober = tokio::spawn(ask(self.paths(), base_url.clone(), self.run.clone(), watch.clone()));
 
         self.job.plan.ours.extend(self.environment.process_roots().await);
         let (outcome, done) = self.strike(&recorder, &base_url).await?;
@@ -176,13 +180,9 @@ impl UnderWay<'_> {
             Ok((state, _)) => (Some(state), None),
             Err(error) => (None, Some(error)),
         };
-        self.conclude(
-            evidence,
-            &history,
-            &probes,
-            state.as_ref(),
-            Phases { load: load_span, faults: vec![], end },
-        );
+        let phases = Phases { load: load_span, faults: vec![], end };
+        let seen = Seen { history: &history, probes: &probes, state: state.as_ref(), phases };
+        conclude(self.job, evidence, seen);
         evidence.history = Some(history);
         match undone {
             None => Ok(()),
@@ -239,130 +239,12 @@ impl UnderWay<'_> {
     }
 
     fn paths(&self) -> Vec<String> {
-        let paths: BTreeSet<String> = self.job.scenarios.iter().flat_map(steady_state::paths).collect();
+        let paths: BTreeSet<String> = self.job.scenarios.iter().flat_map(probe::paths).collect();
         paths.into_iter().collect()
     }
-
-    /// Every criterion that facts decide, in the order a reader asks: could it be judged, was anything lost, was it
-    /// good enough.
-    fn conclude(
-        &self,
-        evidence: &mut Evidence,
-        history: &History,
-        probes: &[Probe],
-        state: Option<&FinalState>,
-        mut phases: Phases,
-    ) {
-        let acts = &self.job.timeline.acts;
-        phases.faults = evidence
-            .done
-            .iter()
-            .filter_map(|done| {
-                let span =
-                    Span { from_ns: done.injected_ns?, to_ns: done.healed_ns.unwrap_or(phases.load.to_ns) };
-                Some((acts[done.act].id.clone(), span))
-            })
-            .collect();
-        let samples = named_plainly(&evidence.samples);
-        let facts = Facts {
-            operations: &history.operations,
-            classes: &history.header.classes,
-            dropped: dropped(&evidence.windows),
-            probes,
-            samples: &samples,
-        };
-        let mut criteria = Vec::new();
-        for done in &evidence.done {
-            criteria.extend(self.fault_lines(done));
-        }
-        if let Some(scenario) = self.job.scenarios.first() {
-            criteria.extend(steady_state::judge_steady(scenario, &phases, &facts));
-        }
-        if let Some(state) = state {
-            criteria.push(judge::drained(state));
-            let findings =
-                judge::invariants(&self.job.invariants, &history.operations, &history.header.classes, state);
-            criteria
-                .extend(findings.iter().map(|f| judge::criterion(f, Kind::Invariant, &history.operations)));
-            evidence.findings.extend(findings);
-        }
-        criteria.extend(self.expectations(&phases, &facts));
-        self.recoveries(&phases, &facts, evidence, &mut criteria);
-        if let Some(outcome) = &evidence.load {
-            let excluded = self.job.timeline.excluded(outcome.started_ns);
-            let profile = &self.job.plan.profile;
-            criteria.extend(gates::judge(profile, &evidence.windows, outcome, &excluded));
-            let lasts = self.job.plan.schedule.duration();
-            criteria.extend(leaks::judge(profile, lasts, &evidence.samples, &evidence.windows, &excluded));
-        }
-        evidence.criteria.extend(criteria);
-    }
-
-    fn fault_lines(&self, done: &Done) -> Vec<Criterion> {
-        let act = &self.job.timeline.acts[done.act];
-        let mut lines = Vec::new();
-        if let Some(trouble) = &done.trouble {
-            let outcome = Outcome::Inconclusive("the fault did not act out as planned".into());
-            lines.push(line(&format!("fault {}", act.id), Kind::Validity, outcome, trouble.clone()));
-        }
-        if done.injected_ns.is_some() {
-            lines.push(judge::evidence(&act.id, &act.fault.evidence, &done.evidence));
-        }
-        lines
-    }
-
-    /// Each placed scenario's expectations, once for each of its rounds: `during:ID` means that round's fault.
-    fn expectations(&self, phases: &Phases, facts: &Facts<'_>) -> Vec<Criterion> {
-        let mut criteria = Vec::new();
-        for scenario in &self.job.scenarios {
-            let own =
-                |id: &str| self.job.timeline.acts.iter().any(|a| a.id == id && a.scenario == scenario.id);
-            let rounds: BTreeSet<&str> =
-                phases.faults.iter().filter(|(id, _)| own(id)).map(|(id, _)| round(id)).collect();
-            for number in rounds {
-                let mut faults = phases.faults.clone();
-                // The first match wins: this round's faults stand before all others.
-                faults.sort_by_key(|(id, _)| !(own(id) && round(id) == number));
-                let phases = Phases { faults, ..phases.clone() };
-                let several = self.job.scenarios.len() > 1 || number != "1";
-                for mut criterion in steady_state::judge(&scenario.expectations, &phases, facts) {
-                    if several {
-                        criterion.name = format!("{}#{number} {}", scenario.id, criterion.name);
-                    }
-                    criteria.push(criterion);
-                }
-            }
-        }
-        criteria
-    }
-
-    fn recoveries(
-        &self,
-        phases: &Phases,
-        facts: &Facts<'_>,
-        evidence: &mut Evidence,
-        criteria: &mut Vec<Criterion>,
-    ) {
-        for done in &evidence.done {
-            let act = &self.job.timeline.acts[done.act];
-            let Some(healed_ns) = done.healed_ns else { continue };
-            let Some(scenario) = self.job.scenarios.iter().find(|s| s.id == act.scenario) else { continue };
-            let seconds = steady_state::seconds(&scenario.steady_state.checks, phases.load, facts);
-            let (budget, stable) = (nanos(act.budget), nanos(act.stable));
-            let finding = judge::recovered(&act.id, healed_ns, budget, stable, &seconds);
-            criteria.push(judge::criterion(&finding, Kind::Slo, facts.operations));
-            evidence.recovered.insert(act.id.clone(), judge::recovered_at(healed_ns, stable, &seconds));
-            evidence.findings.push(finding);
-        }
-    }
 }
 
-/// `2` of `redis-refused#2`; `1` where the id has no round.
-fn round(id: &str) -> &str {
-    id.rsplit_once('#').map_or("1", |(_, number)| number)
-}
-
-async fn probe(paths: Vec<String>, base_url: String, run: Run, stop: CancellationToken) -> Vec<Probe> {
+async fn ask(paths: Vec<String>, base_url: String, run: Run, stop: CancellationToken) -> Vec<Probe> {
     let client = reqwest::Client::new();
     let mut probes = Vec::new();
     let mut tick = tokio::time::interval(PROBE_EVERY);
@@ -372,9 +254,8 @@ async fn probe(paths: Vec<String>, base_url: String, run: Run, stop: Cancellatio
             () = stop.cancelled() => return probes,
             _ = tick.tick() => {}
         }
-        let asked = paths
-            .iter()
-            .map(|path| steady_state::probe(&client, &base_url, path, PROBE_TIMEOUT, run.now_ns()));
+        let asked =
+            paths.iter().map(|path| probe::probe(&client, &base_url, path, PROBE_TIMEOUT, run.now_ns()));
         tokio::select! {
             () = stop.cancelled() => return probes,
             answers = futures::future::join_all(asked) => probes.extend(answers),
@@ -384,8 +265,7 @@ async fn probe(paths: Vec<String>, base_url: String, run: Run, stop: Cancellatio
 
 async fn facts_of(environment: &Environment) -> EnvironmentFacts {
     let server = environment.server();
-    let health =
-        steady_state::probe(&reqwest::Client::new(), &server.base_url(), "/health", PROBE_TIMEOUT, 0).await;
+    let health = probe::probe(&reqwest::Client::new(), &server.base_url(), "/health", PROBE_TIMEOUT, 0).await;
     let version = health.body["version"].as_str().unwrap_or("of unknown version").to_owned();
     let services = environment.services();
     EnvironmentFacts {
@@ -429,31 +309,6 @@ fn residue(run: &Run, left: &[Leftover]) -> Criterion {
     judge::residue(&lines)
 }
 
-fn dropped(windows: &[Second]) -> Vec<(u64, u16, u64)> {
-    let mut all = Vec::new();
-    for second in windows {
-        for (index, class) in second.classes.iter().enumerate().filter(|(_, class)| class.dropped > 0) {
-            let class_id = ClassId(u16::try_from(index).unwrap_or(u16::MAX));
-            all.push((second.second * SECOND_NS, class_id.0, class.dropped));
-        }
-    }
-    all
-}
-
-/// Series of the server are known to scenarios by their metric's name: `runtime.outbox_pending` is also
-/// `outbox_pending`.
-fn named_plainly(samples: &BTreeMap<String, Vec<(u64, f64)>>) -> BTreeMap<String, Vec<(u64, f64)>> {
-    let plain = |name: &String| name.strip_prefix("runtime.").unwrap_or(name).to_owned();
-    samples
-        .iter()
-        .flat_map(|(name, points)| [(name.clone(), points.clone()), (plain(name), points.clone())])
-        .collect()
-}
-
 fn line(name: &str, kind: Kind, outcome: Outcome, detail: String) -> Criterion {
     Criterion { name: name.into(), kind, outcome, detail, proof: vec![] }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

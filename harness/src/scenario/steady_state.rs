@@ -1,20 +1,21 @@
 //! Whether what was seen fits what a scenario expects: in each of its windows, and second by second for the recovery.
 //!
-//! Pure functions of recorded facts; only [`probe`] touches the network. A check that found nothing to look at is
-//! undecided, never passed. Shares count everything that was due, dropped arrivals included.
+//! Pure functions of recorded facts. A check that found nothing to look at is undecided, never passed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use chaos::history::{Operation, Outcome as Came};
+use chaos::history::Operation;
 
-use super::timeline::Act;
-use super::{Check, Expectation, Metric, Op, Scenario, Subject, Window};
+use super::check::{Check, Op, Subject};
+use super::probe::Probe;
+use super::tally::{Tally, short};
+use super::window::{Phases, Span};
+use super::{Expectation, Scenario, Window};
 use crate::verdict::{Criterion, Kind, Outcome};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Most proof lines of one check.
-const PROOF_MAX: usize = 20;
+pub(super) const PROOF_MAX: usize = 20;
 
 /// Everything that was seen, on the run's clock (nanoseconds).
 #[derive(Debug, Clone)]
@@ -26,101 +27,6 @@ pub struct Facts<'a> {
     pub dropped: Vec<(u64, u16, u64)>,
     pub probes: &'a [Probe],
     pub samples: &'a BTreeMap<String, Vec<(u64, f64)>>,
-}
-
-/// One answer to a GET.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Probe {
-    pub at_ns: u64,
-    pub path: String,
-    /// 0 when there was no answer in time.
-    pub status: u16,
-    /// `null` when the body is not JSON.
-    pub body: serde_json::Value,
-}
-
-/// Asks once; no answer within `timeout` is an answer with status 0.
-pub async fn probe(
-    client: &reqwest::Client,
-    base_url: &str,
-    path: &str,
-    timeout: Duration,
-    at_ns: u64,
-) -> Probe {
-    let url = format!("{}{path}", base_url.trim_end_matches('/'));
-    let asked = async {
-        let answer = client.get(url).timeout(timeout).send().await?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await?;
-        // Not every route answers JSON; its status is enough then.
-        let body = serde_json::from_str(&text).unwrap_or(serde_json::Value::Null);
-        Ok::<_, reqwest::Error>((status, body))
-    };
-    let (status, body) = asked.await.unwrap_or((0, serde_json::Value::Null));
-    Probe { at_ns, path: path.to_owned(), status, body }
-}
-
-/// The paths that a scenario's checks want probed, each once.
-pub fn paths(scenario: &Scenario) -> Vec<String> {
-    let expected = scenario.expectations.iter().flat_map(|e| &e.checks);
-    let mut paths: Vec<String> = expected
-        .chain(&scenario.steady_state.checks)
-        .filter_map(|check| match &check.subject {
-            Subject::Http { path, .. } => Some(path.clone()),
-            _ => None,
-        })
-        .collect();
-    paths.sort();
-    paths.dedup();
-    paths
-}
-
-/// A stretch of time, end excluded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    pub from_ns: u64,
-    pub to_ns: u64,
-}
-
-/// When the phases of a run were, on the run's clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Phases {
-    pub load: Span,
-    /// Injected and healed as it really happened, by the id of the file.
-    pub faults: Vec<(String, Span)>,
-    /// After everything was drained.
-    pub end: Span,
-}
-
-impl Phases {
-    /// Where the acts of a plan lay if everything happened on time; the runner puts the real times in.
-    pub fn planned(acts: &[Act], load: Span, end: Span) -> Self {
-        let at = |d: Duration| load.from_ns + u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-        let faults =
-            acts.iter().map(|a| (a.id.clone(), Span { from_ns: at(a.inject), to_ns: at(a.heal) })).collect();
-        Phases { load, faults, end }
-    }
-
-    /// The stretch of a window; `None` when its fault never acted.
-    pub fn span(&self, window: &Window) -> Option<Span> {
-        let first = self.faults.iter().map(|(_, s)| s.from_ns).min().unwrap_or(self.load.to_ns);
-        let of = |id: &str| self.faults.iter().find(|(name, _)| same_fault(name, id)).map(|(_, s)| *s);
-        match window {
-            Window::Before => Some(Span { from_ns: self.load.from_ns, to_ns: first }),
-            Window::During(id) => of(id),
-            Window::After(id) => of(id).map(|fault| {
-                let next = self.faults.iter().map(|(_, s)| s.from_ns).filter(|at| *at >= fault.to_ns).min();
-                Span { from_ns: fault.to_ns, to_ns: next.unwrap_or(self.load.to_ns).max(fault.to_ns) }
-            }),
-            Window::Always => Some(self.load),
-            Window::End => Some(self.end),
-        }
-    }
-}
-
-/// `redis-refused#2` is the second round of `redis-refused`.
-fn same_fault(instance: &str, id: &str) -> bool {
-    instance == id || instance.strip_prefix(id).is_some_and(|rest| rest.starts_with('#'))
 }
 
 /// One criterion for each check of each expectation.
@@ -226,12 +132,6 @@ fn evaluate(check: &Check, window: Span, facts: &Facts<'_>) -> Found {
     }
 }
 
-impl Span {
-    fn contains(&self, at_ns: u64) -> bool {
-        (self.from_ns..self.to_ns).contains(&at_ns)
-    }
-}
-
 fn sampled(series: &str, op: Op, value: f64, span: Span, facts: &Facts<'_>) -> Found {
     let points: Vec<(u64, f64)> = facts
         .samples
@@ -310,87 +210,14 @@ fn compare(found: Option<&serde_json::Value>, op: Op, wanted: &serde_json::Value
     }
 }
 
-/// Operations of some classes in a stretch of time.
-#[derive(Default)]
-struct Tally {
-    due: u64,
-    ok: u64,
-    unknown: u64,
-    latencies_us: Vec<u64>,
-    codes: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    fn of<'o>(
-        operations: impl Iterator<Item = &'o Operation>,
-        classes: &[String],
-        span: Span,
-        facts: &Facts<'_>,
-    ) -> Self {
-        let wanted = |class: u16| {
-            classes.is_empty()
-                || facts.classes.get(usize::from(class)).is_some_and(|name| classes.contains(name))
-        };
-        let mut tally = Tally::default();
-        for operation in operations.filter(|o| wanted(o.class.0)) {
-            tally.due += 1;
-            match operation.outcome {
-                Came::Ok => tally.ok += 1,
-                Came::Unknown => tally.unknown += 1,
-                Came::Fail => {}
-            }
-            if operation.outcome != Came::Ok {
-                *tally.codes.entry(operation.code.clone()).or_default() += 1;
-            }
-            // A refusal is fast and would flatter the rest.
-            if operation.outcome != Came::Fail
-                && let Some(done) = operation.completed_ns
-            {
-                tally.latencies_us.push(done.saturating_sub(operation.intended_ns) / 1000);
-            }
-        }
-        for (_, _, n) in facts.dropped.iter().filter(|(at, class, _)| span.contains(*at) && wanted(*class)) {
-            tally.due += n;
-            *tally.codes.entry("dropped".to_owned()).or_default() += n;
-        }
-        tally.latencies_us.sort_unstable();
-        tally
-    }
-
-    fn value(&self, metric: Metric, span: Span) -> Option<f64> {
-        let share = |n: u64| (self.due > 0).then(|| n as f64 / self.due as f64);
-        match metric {
-            Metric::OkRatio => share(self.ok),
-            Metric::UnknownRatio => share(self.unknown),
-            Metric::P50Ms => self.quantile(0.50),
-            Metric::P95Ms => self.quantile(0.95),
-            Metric::P99Ms => self.quantile(0.99),
-            Metric::OkRate => Some(self.ok as f64 / ((span.to_ns - span.from_ns) as f64 / 1e9)),
-        }
-    }
-
-    fn quantile(&self, q: f64) -> Option<f64> {
-        let last = self.latencies_us.len().checked_sub(1)?;
-        let rank = ((q * self.latencies_us.len() as f64).ceil() as usize).saturating_sub(1).min(last);
-        Some(self.latencies_us[rank] as f64 / 1000.0)
-    }
-
-    fn codes(&self) -> Vec<String> {
-        self.codes.iter().take(PROOF_MAX).map(|(code, n)| format!("{n} x {code}")).collect()
-    }
-}
-
-/// Four digits after the point at most, and none that say nothing.
-fn short(value: f64) -> String {
-    let text = format!("{value:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
-    use chaos::history::{ClassId, OpId};
+    use std::time::Duration;
+
+    use chaos::history::{ClassId, OpId, Outcome as Came};
 
     use super::*;
+    use crate::scenario::check::Metric;
 
     fn operation(n: u64, at_ms: u64, took_ms: u64, outcome: Came) -> Operation {
         let intended_ns = at_ms * 1_000_000;

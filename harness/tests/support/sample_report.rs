@@ -242,6 +242,8 @@ fn faults() -> Vec<FaultReport> {
                 verified_gone: true,
                 recovery_budget_s: 10.0,
                 recovered_s: Some(back),
+                // Only the outbox took a while.
+                drained_s: Some(if target == "nats" { to + 3.4 } else { to }),
                 evidence,
                 wanted: wanted.iter().map(|w| (*w).to_owned()).collect(),
                 bit: true,

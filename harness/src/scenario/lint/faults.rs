@@ -1,0 +1,153 @@
+//! Faults: what they act on, when they start and stop, and what they have to touch.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chaos::fault::NetworkFault;
+
+use super::Lint;
+use crate::scenario::evidence::Wanted;
+use crate::scenario::file::{self, Written};
+use crate::scenario::{Fault, Inject, Start, TARGETS, suggest};
+
+impl Lint {
+    pub(super) fn faults(&mut self, written: &Written) -> Vec<Fault> {
+        let ids: Vec<&str> = written.fault.iter().map(|f| f.id.get_ref().as_str()).collect();
+        let mut seen = BTreeSet::new();
+        let mut faults = Vec::new();
+        for fault in &written.fault {
+            let id = fault.id.get_ref();
+            if !seen.insert(id) {
+                let message = format!("two faults are called `{id}`");
+                self.say("S022", fault.id.span(), message, "used before", String::new());
+            }
+            self.target(fault);
+            let (inject, lasts) = self.inject(fault);
+            let start = self.start(fault, &ids);
+            let evidence = self.evidence(fault, &inject);
+            let target = fault.on.get_ref().clone();
+            faults.push(Fault { id: id.clone(), target, inject, start, lasts, evidence });
+        }
+        faults
+    }
+
+    fn target(&mut self, fault: &file::Fault) {
+        let (id, on) = (fault.id.get_ref(), fault.on.get_ref());
+        if !TARGETS.contains(&on.as_str()) {
+            let message = format!("fault `{id}` acts on `{on}`, which is not part of the topology");
+            let help = suggest::help(on, "declared", &TARGETS);
+            self.say("S010", fault.on.span(), message, "unknown dependency", help);
+        }
+        let process = matches!(
+            fault.inject.get_ref(),
+            file::Inject::Kill { .. } | file::Inject::Pause {} | file::Inject::Terminate { .. }
+        );
+        if on == "runtime" && !process {
+            let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
+            let help = "use kill, pause or terminate, or act on postgres, redis or nats".to_owned();
+            self.say("S023", fault.on.span(), message, "has no link", help);
+        }
+    }
+
+    fn inject(&mut self, fault: &file::Fault) -> (Inject, Duration) {
+        let stop = fault.stop.as_ref().map(|stop| stop.get_ref().lasts.0);
+        let (inject, own) = match fault.inject.get_ref().clone() {
+            file::Inject::Latency { delay, jitter, direction } => {
+                (Inject::Network(NetworkFault::Latency { delay, jitter, direction }), None)
+            }
+            file::Inject::Refuse { existing } => (Inject::Network(NetworkFault::Refuse { existing }), None),
+            file::Inject::Reset {} => (Inject::Network(NetworkFault::Reset {}), None),
+            file::Inject::Blackhole { sticky, direction } => {
+                (Inject::Network(NetworkFault::Blackhole { sticky, direction }), None)
+            }
+            file::Inject::Bandwidth { bytes_per_second, direction } => {
+                (Inject::Network(NetworkFault::Bandwidth { bytes_per_second, direction }), None)
+            }
+            file::Inject::Kill { restart_after } => (Inject::Kill, Some(restart_after)),
+            file::Inject::Pause {} => (Inject::Pause, None),
+            file::Inject::Terminate { grace, restart_after } => {
+                (Inject::Terminate { grace }, Some(restart_after))
+            }
+        };
+        if let (Some(_), Some(stop)) = (own, &fault.stop) {
+            let message = format!("fault `{}` says twice when it ends", fault.id.get_ref());
+            let help = "`restart_after` is its end; remove `stop`".to_owned();
+            self.say("S012", stop.span(), message, "second end", help);
+        }
+        match own.or(stop) {
+            Some(lasts) if !lasts.is_zero() => (inject, lasts),
+            _ => {
+                let message = format!("fault `{}` never stops", fault.id.get_ref());
+                let help = "add `stop = { lasts = \"15s\" }`".to_owned();
+                self.say("S012", fault.inject.span(), message, "would act for ever", help);
+                (inject, Duration::from_secs(1))
+            }
+        }
+    }
+
+    fn start(&mut self, fault: &file::Fault, ids: &[&str]) -> Start {
+        let start = fault.start.get_ref();
+        let delay = start.delay.map_or(Duration::ZERO, |d| d.0);
+        match (&start.at, &start.after) {
+            (Some(at), None) => return Start::At(at.0 + delay),
+            (None, Some(after)) => {
+                let other = after.get_ref().strip_prefix("fault:").unwrap_or_default();
+                let earlier: Vec<&str> =
+                    ids.iter().copied().take_while(|id| *id != fault.id.get_ref()).collect();
+                if earlier.contains(&other) {
+                    return Start::After { fault: other.to_owned(), delay };
+                }
+                let message = format!(
+                    "fault `{}` starts after `{}`, which is no earlier fault",
+                    fault.id.get_ref(),
+                    after.get_ref()
+                );
+                let named: Vec<String> = earlier.iter().map(|id| format!("fault:{id}")).collect();
+                let named: Vec<&str> = named.iter().map(String::as_str).collect();
+                let help = suggest::help(after.get_ref(), "earlier faults", &named);
+                self.say("S011", after.span(), message, "not declared above", help);
+            }
+            _ => {
+                let message = format!("fault `{}` needs one start", fault.id.get_ref());
+                let help =
+                    "write `{ at = \"10s\" }` or `{ after = \"fault:ID\", delay = \"2s\" }`".to_owned();
+                self.say("S025", fault.start.span(), message, "either `at` or `after`", help);
+            }
+        }
+        Start::At(Duration::ZERO)
+    }
+
+    fn evidence(&mut self, fault: &file::Fault, inject: &Inject) -> Wanted {
+        let Some(written) = &fault.evidence else { return default_evidence(inject) };
+        let e = written.get_ref();
+        let wanted = Wanted {
+            refused: e.min_refused,
+            reset: e.min_reset,
+            connections: e.min_connections,
+            delayed_bytes: e.min_delayed_bytes,
+            swallowed_bytes: e.min_swallowed_bytes,
+            forwarded_bytes: e.min_forwarded_bytes,
+            processes: e.min_processes,
+        };
+        if wanted.is_empty() {
+            let message = format!("fault `{}` asks for no evidence that it bit", fault.id.get_ref());
+            let help = "name what it has to touch (`min_refused = 1`), or remove `evidence` for the default"
+                .to_owned();
+            self.say("S021", written.span(), message, "proves nothing", help);
+        }
+        wanted
+    }
+}
+
+/// The least that shows a fault of this kind was a test.
+fn default_evidence(inject: &Inject) -> Wanted {
+    let none = Wanted::default();
+    match inject {
+        Inject::Network(NetworkFault::Latency { .. }) => Wanted { delayed_bytes: 1, ..none },
+        Inject::Network(NetworkFault::Refuse { .. }) => Wanted { refused: 1, ..none },
+        Inject::Network(NetworkFault::Reset {}) => Wanted { reset: 1, ..none },
+        Inject::Network(NetworkFault::Blackhole { .. }) => Wanted { swallowed_bytes: 1, ..none },
+        Inject::Network(NetworkFault::Bandwidth { .. }) => Wanted { connections: 1, ..none },
+        Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
+    }
+}

@@ -1,0 +1,30 @@
+//! Load: a rate, clients and a mix.
+
+use std::collections::BTreeMap;
+
+use super::Lint;
+use crate::scenario::file::Written;
+use crate::scenario::{CLASSES, Load};
+
+impl Lint {
+    pub(super) fn load(&mut self, written: &Written) -> Load {
+        let arrival = &written.load.arrival;
+        let rate = arrival.get_ref().strip_suffix("/s").and_then(|n| n.trim().parse::<f64>().ok());
+        let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0).unwrap_or_else(|| {
+            let message = format!("`{}` is not a rate", arrival.get_ref());
+            self.say("S025", arrival.span(), message, "wanted a rate", "write `150/s`".to_owned());
+            1.0
+        });
+        if *written.load.clients.get_ref() == 0 {
+            let span = written.load.clients.span();
+            self.say("S025", span, "no client issues the load".to_owned(), "at least 1", String::new());
+        }
+        let mut mix = BTreeMap::new();
+        for (class, weight) in &written.load.mix {
+            if self.one_of("S011", "operation class", class, &CLASSES[..5]) {
+                mix.insert(class.get_ref().clone(), *weight);
+            }
+        }
+        Load { rate, users: *written.load.clients.get_ref(), lasts: written.load.lasts.get_ref().0, mix }
+    }
+}

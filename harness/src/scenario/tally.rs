@@ -1,0 +1,86 @@
+//! Operations of some classes in a stretch of time, counted: shares, rates, percentiles. Everything that was due counts,
+//! dropped arrivals included.
+
+use std::collections::BTreeMap;
+
+use chaos::history::{Operation, Outcome as Came};
+
+use super::check::Metric;
+use super::steady_state::{Facts, PROOF_MAX};
+use super::window::Span;
+
+/// Operations of some classes in a stretch of time.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) due: u64,
+    ok: u64,
+    unknown: u64,
+    latencies_us: Vec<u64>,
+    codes: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn of<'o>(
+        operations: impl Iterator<Item = &'o Operation>,
+        classes: &[String],
+        span: Span,
+        facts: &Facts<'_>,
+    ) -> Self {
+        let wanted = |class: u16| {
+            classes.is_empty()
+                || facts.classes.get(usize::from(class)).is_some_and(|name| classes.contains(name))
+        };
+        let mut tally = Tally::default();
+        for operation in operations.filter(|o| wanted(o.class.0)) {
+            tally.due += 1;
+            match operation.outcome {
+                Came::Ok => tally.ok += 1,
+                Came::Unknown => tally.unknown += 1,
+                Came::Fail => {}
+            }
+            if operation.outcome != Came::Ok {
+                *tally.codes.entry(operation.code.clone()).or_default() += 1;
+            }
+            // A refusal is fast and would flatter the rest.
+            if operation.outcome != Came::Fail
+                && let Some(done) = operation.completed_ns
+            {
+                tally.latencies_us.push(done.saturating_sub(operation.intended_ns) / 1000);
+            }
+        }
+        for (_, _, n) in facts.dropped.iter().filter(|(at, class, _)| span.contains(*at) && wanted(*class)) {
+            tally.due += n;
+            *tally.codes.entry("dropped".to_owned()).or_default() += n;
+        }
+        tally.latencies_us.sort_unstable();
+        tally
+    }
+
+    pub(super) fn value(&self, metric: Metric, span: Span) -> Option<f64> {
+        let share = |n: u64| (self.due > 0).then(|| n as f64 / self.due as f64);
+        match metric {
+            Metric::OkRatio => share(self.ok),
+            Metric::UnknownRatio => share(self.unknown),
+            Metric::P50Ms => self.quantile(0.50),
+            Metric::P95Ms => self.quantile(0.95),
+            Metric::P99Ms => self.quantile(0.99),
+            Metric::OkRate => Some(self.ok as f64 / ((span.to_ns - span.from_ns) as f64 / 1e9)),
+        }
+    }
+
+    fn quantile(&self, q: f64) -> Option<f64> {
+        let last = self.latencies_us.len().checked_sub(1)?;
+        let rank = ((q * self.latencies_us.len() as f64).ceil() as usize).saturating_sub(1).min(last);
+        Some(self.latencies_us[rank] as f64 / 1000.0)
+    }
+
+    pub(super) fn codes(&self) -> Vec<String> {
+        self.codes.iter().take(PROOF_MAX).map(|(code, n)| format!("{n} x {code}")).collect()
+    }
+}
+
+/// Four digits after the point at most, and none that say nothing.
+pub(super) fn short(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
