@@ -57,6 +57,8 @@ pub(super) struct Link<'a> {
     silenced: &'a Silenced,
     wire: Option<&'a Wire>,
     alarm: Alarm,
+    /// Written on this way of this connection.
+    bytes: u64,
 }
 
 /// What reading once came to.
@@ -81,7 +83,17 @@ impl<'a> Link<'a> {
             Direction::Upstream => &shared.totals.bytes_upstream,
             _ => &shared.totals.bytes_downstream,
         };
-        Link { way, pipeline, shared, followed: None, written, silenced, wire, alarm: Alarm::default() }
+        Link {
+            way,
+            pipeline,
+            shared,
+            followed: None,
+            written,
+            silenced,
+            wire,
+            alarm: Alarm::default(),
+            bytes: 0,
+        }
     }
 
     /// Moves bytes from `from` to `to`; ready when this direction is over.
@@ -247,7 +259,13 @@ impl<'a> Link<'a> {
         })
     }
 
-    fn count(&self, bytes: usize) {
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

@@ -202,7 +202,11 @@ impl Pipeline {
             }
         }
         self.queued += bytes.len() + CHUNK_COST;
-        self.queue.push_back(Chunk { bytes: Bytes::copy_from_slice(bytes), arrived: self.arrival(now), delays });
+        self.queue.push_back(Chunk {
+            bytes: Bytes::copy_from_slice(bytes),
+            arrived: self.arrival(now),
+            delays,
+        });
     }
 
     /// The stream ended, orderly or with an error.

@@ -220,8 +220,7 @@ impl Environment {
         }))
         .await?;
         let upstreams = started.iter().map(|(name, started, _)| (*name, started.address.clone())).collect();
-        let proxies = 
-            Proxies::start(&self.run, upstreams, &self.read_along, &self.settings.proxy).await?;
+        let proxies = Proxies::start(&self.run, upstreams, &self.read_along, &self.settings.proxy).await?;
         for (name, started, facts) in started {
             let proxied_url = proxies.url_through(name, &started.url)?;
             self.services.insert(
