@@ -56,6 +56,7 @@ fn wrong_types_are_told_with_what_is_allowed() {
         "[server]\nmax_body = \"1\"",
         "[server]\nbind_address = \"localhost\"",
         "[logging]\nformat = \"xml\"",
+        "[logging]\naccess = \"some\"",
         "[cache.redis]\nfallback_enabled = \"yes\"",
         "server = 3",
         "[server\n",
