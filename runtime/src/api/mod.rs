@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::error::ApiError;
-use crate::config::logging::Access;
 use crate::config::Config;
+use crate::config::logging::Access;
 use crate::error::ErrorKind;
 use crate::observability::health::HealthReport;
 use crate::observability::metrics::{HttpMetrics, Metrics};
@@ -63,7 +63,15 @@ impl Frame {
             slow_request_threshold: config.logging.slow_request_threshold,
         };
         let http = metrics.area(HttpMetrics::register);
-        Self { health, metrics, http, draining, limits, headers: SecurityHeaders::new(config.mode), access_log }
+        Self {
+            health,
+            metrics,
+            http,
+            draining,
+            limits,
+            headers: SecurityHeaders::new(config.mode),
+            access_log,
+        }
     }
 }
 

@@ -183,7 +183,10 @@ async fn the_access_log_has_the_requests_that_the_configuration_names() {
             .map(|line| {
                 assert_eq!(line["message"], "close", "{line}");
                 assert!(line["span"]["duration_ms"].is_number(), "{line}");
-                (line["span"]["path"].as_str().expect("a path"), line["span"]["status"].as_u64().expect("a status"))
+                (
+                    line["span"]["path"].as_str().expect("a path"),
+                    line["span"]["status"].as_u64().expect("a status"),
+                )
             })
             .collect();
         assert_eq!(told, expected, "{access}");

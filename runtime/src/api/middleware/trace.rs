@@ -24,7 +24,8 @@ pub async fn trace(State(frame): State<Arc<Frame>>, request: Request, next: Next
     let endpoint = super::route(&request).to_owned();
     let span = request_span(&id, super::method(&request), &endpoint);
     let log = frame.access_log;
-    let mut ending = Ending { log, span, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false };
+    let mut ending =
+        Ending { log, span, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false };
     let response = next.run(request).instrument(ending.span.clone()).await;
     ending.status = response.status().as_u16();
     ending.ours =
@@ -88,7 +89,11 @@ mod tests {
             (503, true, quick, true, true),
         ] {
             assert!(!logged(Access::All, status, ours, took), "the span is the line");
-            assert_eq!(logged(Access::ErrorsAndSlow, status, ours, took), errors_and_slow, "{status} {took:?}");
+            assert_eq!(
+                logged(Access::ErrorsAndSlow, status, ours, took),
+                errors_and_slow,
+                "{status} {took:?}"
+            );
             assert_eq!(logged(Access::Failures, status, ours, took), failures, "{status} {took:?}");
         }
     }
