@@ -214,6 +214,35 @@ fn a_request_behind_an_error_of_the_server_is_missed() {
 }
 
 #[test]
+fn what_is_sent_into_the_servers_skipping_is_missed() {
+    let rules = [
+        rule("pg.error = { sqlstate = '40001', match = 'b' }"),
+        rule("pg.drop-ack = { match = 'c' }"),
+        rule("pg.slow = { delay = '1s', of = 'reply', match = 'd' }"),
+    ];
+    let mut wire = session(&rules);
+    wire.up([parse("", "SELECT a"), bind("", ""), execute("")].concat());
+    wire.down([parse_complete(), bind_complete(), error("22012")].concat());
+    for text in ["SELECT b", "SELECT c", "SELECT d"] {
+        wire.up([parse("", text), bind("", ""), execute("")].concat());
+    }
+    wire.up(sync()).down(ready(b'I'));
+    assert_eq!(kinds(&wire.client_got()), "12E(22012)Z(I)");
+    assert_eq!(rules.each_ref().map(|rule| counts(rule)), [(1, 0, 1, 0); 3]);
+}
+
+#[test]
+fn a_row_is_swallowed_to_its_end_even_if_nothing_more_is_seen() {
+    let rule = rule("pg.drop-ack = { match = 'SELECT' }");
+    let mut wire = session(&[rule.clone()]);
+    let row = message(b'D', &[b'x'; 1000]);
+    wire.up(query("SELECT 1")).down(&row[..500]).up(b"\xff").down(&row[500..]).down(ready(b'I'));
+    assert!(wire.inspector.opaque().is_some());
+    assert_eq!(kinds(&wire.client_got()), "Z(I)", "no half message");
+    assert_eq!(rule.counters.read().swallowed_bytes, row.len() as u64);
+}
+
+#[test]
 fn a_slow_statement_holds_itself_or_its_reply_back() {
     let request = rule("pg.slow = { delay = '250ms', match = 'COMMIT' }");
     let mut wire = session(&[request]);
