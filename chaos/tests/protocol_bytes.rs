@@ -35,7 +35,9 @@ fn watches(protocol: Protocol) -> Vec<Arc<Rule>> {
 }
 
 fn messages(talk: &[Exchange], way: Way) -> Vec<&Vec<u8>> {
-    talk.iter().flat_map(|exchange| if way == Way::Upstream { &exchange.up } else { &exchange.down }).collect()
+    talk.iter()
+        .flat_map(|exchange| if way == Way::Upstream { &exchange.up } else { &exchange.down })
+        .collect()
 }
 
 /// The bytes without the messages that begin so.
@@ -261,7 +263,8 @@ fn an_opaque_connection_keeps_nothing_back() {
         assert_eq!(first.server, garbage);
         assert!(inspector.opaque().is_some());
         // Requests that a rule would have looked at.
-        let later = [pg::query("COMMIT"), redis::command(&["SET", "a", "1"]), nats::publish("a", "", "x")].concat();
+        let later =
+            [pg::query("COMMIT"), redis::command(&["SET", "a", "1"]), nats::publish("a", "", "x")].concat();
         let through = feed(&mut inspector, &later, &later, |_| later.len(), &[(true, 7), (false, 3)]);
         assert_eq!(through.held, 0);
         assert!(through.server == later && through.client == later);

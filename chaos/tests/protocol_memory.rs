@@ -41,7 +41,13 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Most bytes that an inspector took while `rounds` messages came, beyond what a message itself takes.
-fn taken(protocol: Protocol, begin: &[u8], way: Way, rounds: usize, message: impl Fn(usize) -> Vec<u8>) -> isize {
+fn taken(
+    protocol: Protocol,
+    begin: &[u8],
+    way: Way,
+    rounds: usize,
+    message: impl Fn(usize) -> Vec<u8>,
+) -> isize {
     let rules = match protocol {
         Protocol::Postgres => "pg.error = { sqlstate = '40001', nth = 1000000000 }",
         Protocol::Redis => "redis.reply = { error = 'OOM', nth = 1000000000 }",

@@ -50,7 +50,8 @@ fn a_hello_that_fails_leaves_nobody_sure_whose_a_reply_is() {
     let mut wire = session(&[rule.clone()]);
     wire.up([command(&["HELLO", "3"]), command(&["SUBSCRIBE", "c"]), get()].concat());
     // RESP 2 from here on: the subscription is answered by an array.
-    let answers = "-NOPROTO unsupported protocol version\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n-ERR no\r\n";
+    let answers =
+        "-NOPROTO unsupported protocol version\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n-ERR no\r\n";
     wire.down(answers);
     assert_eq!((wire.client_got(), wire.end.clone()), (answers.as_bytes().to_vec(), None));
     assert_eq!(counts(&rule), (1, 0, 1, 0));
@@ -81,7 +82,8 @@ fn in_a_subscription_of_resp_2_a_command_is_left_alone() {
         let sent = [command(&["SUBSCRIBE", "c"]), get()].concat();
         wire.up(&sent);
         assert_eq!(wire.server_got(), sent, "there is nowhere to put an error");
-        let messages = "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n";
+        let messages =
+            "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n";
         wire.down(messages);
         assert_eq!(wire.client_got(), messages.as_bytes());
         assert_eq!(counts(&rule), (1, 0, 1, 0), "{back:?}");

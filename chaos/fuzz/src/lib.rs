@@ -131,7 +131,8 @@ pub fn inspect(protocol: Protocol, input: &[u8]) {
     let (rules, acts) = rules(protocol, *choice);
     let mut inspector = Inspector::new(protocol, &rules, 1);
     inspector.read_along();
-    let mut wire = Wire { inspector, came: [vec![], vec![]], left: [vec![], vec![]], ended: false, out: vec![] };
+    let mut wire =
+        Wire { inspector, came: [vec![], vec![]], left: [vec![], vec![]], ended: false, out: vec![] };
     while let [control, behind @ ..] = rest {
         let (piece, next) = behind.split_at(behind.len().min(usize::from(control & LENGTH)));
         let way = if control & UPSTREAM == 0 { Way::Downstream } else { Way::Upstream };

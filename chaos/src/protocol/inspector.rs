@@ -219,6 +219,14 @@ impl Inspector {
             }
         }
         self.lanes[way.index()].begin(emitter, head, decision);
+        self.close_if_told(emitter);
+    }
+
+    /// An answer that closes is the last that the client hears, although what it answers may not have come to its end.
+    fn close_if_told(&mut self, emitter: &mut Emitter<'_>) {
+        if self.lanes[Way::Downstream.index()].closing {
+            self.end_with(Output::Close, emitter);
+        }
     }
 
     /// The current message of `way` is complete.
@@ -240,13 +248,13 @@ impl Inspector {
         if let Some(why) = decision.opaque {
             self.turn_opaque(way, why, emitter);
         }
-        if self.lanes[Way::Downstream.index()].closing && !self.ended {
-            self.end_with(Output::Close, emitter);
-        }
+        self.close_if_told(emitter);
     }
 
     fn end_with(&mut self, output: Output, emitter: &mut Emitter<'_>) {
-        self.ended = true;
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
         for report in self.judge.reports.drain(..) {
             emitter.push(Output::Report(report));
         }

@@ -48,11 +48,16 @@ pub fn talk(protocol: Protocol) -> BoxedStrategy<Vec<Exchange>> {
 
 fn begin(protocol: Protocol) -> Exchange {
     match protocol {
-        Protocol::Postgres => {
-            Exchange { up: vec![pg::ssl(), pg::start()], down: [vec![b"N".to_vec()], split_pg(&pg::started())].concat() }
+        Protocol::Postgres => Exchange {
+            up: vec![pg::ssl(), pg::start()],
+            down: [vec![b"N".to_vec()], split_pg(&pg::started())].concat(),
+        },
+        Protocol::Redis => {
+            Exchange { up: vec![redis::command(&["PING"])], down: vec![b"+PONG\r\n".to_vec()] }
         }
-        Protocol::Redis => Exchange { up: vec![redis::command(&["PING"])], down: vec![b"+PONG\r\n".to_vec()] },
-        Protocol::Nats => Exchange { up: vec![b"CONNECT {}\r\n".to_vec()], down: vec![nats::info(""), b"+OK\r\n".to_vec()] },
+        Protocol::Nats => {
+            Exchange { up: vec![b"CONNECT {}\r\n".to_vec()], down: vec![nats::info(""), b"+OK\r\n".to_vec()] }
+        }
     }
 }
 
@@ -102,13 +107,20 @@ fn redis() -> impl Strategy<Value = Exchange> {
 
 fn nats() -> impl Strategy<Value = Exchange> {
     let subject = prop_oneof![Just("orders.created"), Just("lost.a"), Just("audit")];
-    (subject, text(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(|(subject, text, seq, headers, delivers)| {
-        let inbox = format!("_INBOX.{seq}");
-        let up = if headers { nats::hpub(subject, &inbox, &text) } else { nats::publish(subject, &inbox, &text) };
-        let delivery = if headers { nats::hmsg(subject, "", &text) } else { nats::msg(subject, "r", &text) };
-        let answer = if delivers { delivery } else { nats::ack(&inbox, seq) };
-        Exchange { up: vec![up], down: vec![answer, b"PING\r\n".to_vec()] }
-    })
+    (subject, text(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
+        |(subject, text, seq, headers, delivers)| {
+            let inbox = format!("_INBOX.{seq}");
+            let up = if headers {
+                nats::hpub(subject, &inbox, &text)
+            } else {
+                nats::publish(subject, &inbox, &text)
+            };
+            let delivery =
+                if headers { nats::hmsg(subject, "", &text) } else { nats::msg(subject, "r", &text) };
+            let answer = if delivers { delivery } else { nats::ack(&inbox, seq) };
+            Exchange { up: vec![up], down: vec![answer, b"PING\r\n".to_vec()] }
+        },
+    )
 }
 
 /// What went through an inspector.
@@ -128,7 +140,8 @@ impl Through {
     pub fn take(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Forward { way: Way::Upstream, bytes } | Output::Inject { way: Way::Upstream, bytes } => {
+                Output::Forward { way: Way::Upstream, bytes }
+                | Output::Inject { way: Way::Upstream, bytes } => {
                     self.server.extend_from_slice(&bytes);
                 }
                 Output::Forward { way: Way::Downstream, bytes } => self.client.extend_from_slice(&bytes),
