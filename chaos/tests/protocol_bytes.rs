@@ -3,6 +3,7 @@
 
 mod protocol_support;
 
+use std::slice;
 use std::sync::Arc;
 
 use chaos::protocol::fault::WireEvent;
@@ -116,7 +117,7 @@ proptest! {
         };
         let rule = Rule::new(1, protocol, matches, Trigger::always(), Action::Drop);
         let streams = Streams::of(&talk);
-        let through = streams.through(&mut Inspector::new(protocol, &[rule.clone()], 1), &cuts);
+        let through = streams.through(&mut Inspector::new(protocol, slice::from_ref(&rule), 1), &cuts);
         prop_assert!(through.held <= 2 * LOOK_BYTES_MAX, "{} bytes are kept", through.held);
         let mut parsed = false;
         let left: Vec<u8> = messages(&talk, Way::Upstream)
@@ -159,7 +160,7 @@ proptest! {
         let streams = Streams::of(&talk);
         let run = |cuts: &Cuts| {
             let rule = rule(which);
-            let through = streams.through(&mut Inspector::new(rule.protocol, &[rule.clone()], 1), cuts);
+            let through = streams.through(&mut Inspector::new(rule.protocol, slice::from_ref(&rule), 1), cuts);
             assert!(through.held <= 2 * LOOK_BYTES_MAX);
             (through.server, through.client, through.holds, rule.counters.read())
         };
@@ -179,7 +180,7 @@ proptest! {
             Protocol::Nats => talks.2,
         };
         let streams = Streams::of(&talk);
-        let through = streams.through(&mut Inspector::new(rule.protocol, &[rule.clone()], 1), &cuts);
+        let through = streams.through(&mut Inspector::new(rule.protocol, slice::from_ref(&rule), 1), &cuts);
         let acted = rule.counters.read().acted;
         prop_assert_eq!(through.ended, acted > 0);
         prop_assert!(acted <= 1, "it acted {} times on one connection", acted);
@@ -197,7 +198,7 @@ proptest! {
     fn an_error_stands_between_two_messages(talk in talk(Protocol::Nats), cuts in cuts()) {
         let rule = rule("nats.err = { error = 'x', subject = 'lost.*' }");
         let streams = Streams::of(&talk);
-        let through = streams.through(&mut Inspector::new(Protocol::Nats, &[rule.clone()], 1), &cuts);
+        let through = streams.through(&mut Inspector::new(Protocol::Nats, slice::from_ref(&rule), 1), &cuts);
         let error = b"-ERR 'x'\r\n";
         let mut ends = vec![0];
         for message in messages(&talk, Way::Downstream) {

@@ -2,6 +2,7 @@
 
 mod protocol_support;
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ fn messages_are_told_apart_and_acknowledgements_find_their_publishes() {
 #[test]
 fn a_message_is_stored_and_its_publisher_never_hears_of_it() {
     let rule = rule("nats.drop-puback = { subject = 'orders.>' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let sent = [
         publish("orders.created", "_INBOX.a", "{}"),
         publish("audit", "_INBOX.b", "{}"),
@@ -76,7 +77,7 @@ fn a_message_is_stored_and_its_publisher_never_hears_of_it() {
 fn what_jetstream_writes_is_an_acknowledgement_and_nothing_else_is() {
     let is_ack = |body: &str| {
         let rule = rule("nats.drop-puback = {}");
-        let mut wire = session(&[rule.clone()]);
+        let mut wire = session(slice::from_ref(&rule));
         wire.up(publish("orders.created", "_INBOX.a", "{}"));
         let answer = msg("_INBOX.a", "", body);
         // Cut within the body, so that nothing is decided by what happens to be there.
@@ -112,7 +113,7 @@ fn what_jetstream_writes_is_an_acknowledgement_and_nothing_else_is() {
 #[test]
 fn an_acknowledgement_needs_a_publish_that_asked_for_one() {
     let rule = rule("nats.drop-puback = {}");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     // A consumer's own message, somebody else's inbox, an answer that came already, no responders.
     wire.up(publish("orders.created", "", "{}")).up(publish("orders.created", "_INBOX.a", "{}"));
     let headers = "NATS/1.0 503\r\n\r\n";
@@ -126,7 +127,7 @@ fn an_acknowledgement_needs_a_publish_that_asked_for_one() {
 #[test]
 fn of_publishes_that_nobody_answers_the_oldest_is_forgotten() {
     let rule = rule("nats.drop-puback = {}");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     for number in 0..10_000 {
         wire.up(publish("orders.created", &format!("_INBOX.{number}"), "{}"));
     }
@@ -139,7 +140,7 @@ fn of_publishes_that_nobody_answers_the_oldest_is_forgotten() {
 #[test]
 fn a_delivery_is_lost() {
     let rule = rule("nats.drop = { subject = 'orders.*' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(publish("orders.created", "_INBOX.a", "{}"));
     let lost = [msg("orders.created", "r", "lost"), hmsg("orders.paid", "", "lost")];
     wire.down([&lost[0][..], &msg("audit", "", "kept"), &lost[1], &ack("_INBOX.a", 1)].concat());
@@ -151,7 +152,7 @@ fn a_delivery_is_lost() {
 #[test]
 fn a_delivery_comes_twice() {
     let rule = rule("nats.duplicate = { subject = 'orders.>', nth = [1, 3] }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let (one, two, three) = (msg("orders.a", "r", "1"), msg("orders.b", "", "2"), hmsg("orders.c", "r", "3"));
     for byte in [&one[..], &two, &three, &msg("audit", "", "x")].concat() {
         wire.down([byte]);
@@ -170,7 +171,7 @@ fn a_delivery_that_is_too_large_to_keep_comes_once() {
         [("", large), (disguised.as_str(), vec![b'x'; 9 << 20]), (long.as_str(), b"12345".to_vec())]
     {
         let rule = rule("nats.duplicate = {}");
-        let mut wire = session(&[rule.clone()]);
+        let mut wire = session(slice::from_ref(&rule));
         let end = if line.is_empty() { "" } else { "\r\n" };
         let sent = [line.as_bytes(), &body, end.as_bytes()].concat();
         for chunk in sent.chunks(64 * 1024) {
@@ -180,7 +181,7 @@ fn a_delivery_that_is_too_large_to_keep_comes_once() {
         assert_eq!((counts(&rule), wire.inspector.opaque()), ((1, 0, 1, 0), None));
     }
     let rule = rule("nats.duplicate = {}");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let fits = msg("orders.a", "", &"x".repeat(8 * 1024 * 1024 - 100));
     wire.down(&fits);
     assert_eq!((wire.client_got().len(), counts(&rule)), (2 * fits.len(), (1, 1, 0, 0)));
@@ -189,7 +190,7 @@ fn a_delivery_that_is_too_large_to_keep_comes_once() {
 #[test]
 fn a_publish_is_refused_between_two_deliveries() {
     let rule = rule("nats.err = { error = 'Permissions Violation for Publish', subject = 'orders.>' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let delivery = msg("audit", "", &"x".repeat(2000));
     wire.down(&delivery[..1000]);
     let (refused, passed) = (publish("orders.created", "_INBOX.a", "{}"), publish("audit", "", "x"));
@@ -207,7 +208,7 @@ fn a_publish_is_refused_between_two_deliveries() {
 #[test]
 fn a_refusal_that_closes_is_the_last_that_the_client_hears() {
     let rule = rule("nats.err = { error = 'Maximum Payload Violation', closes = true }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let large = publish("orders.created", "", &"x".repeat(100_000));
     wire.up(&large[..50_000]);
     assert_eq!(wire.end, Some(Output::Close), "at once, as the server would");
@@ -226,14 +227,14 @@ fn a_refusal_that_closes_is_the_last_that_the_client_hears() {
 #[test]
 fn a_publish_or_a_delivery_is_slow() {
     let request = rule("nats.slow = { delay = '250ms', subject = 'orders.>' }");
-    let mut wire = session(&[request.clone()]);
+    let mut wire = session(slice::from_ref(&request));
     wire.up([publish("audit", "", "x"), publish("orders.a", "r", "x")].concat());
     wire.down([msg("orders.a", "", "x"), ack("r", 1)].concat());
     assert_eq!(wire.holds, [(Way::Upstream, Duration::from_millis(250))]);
     assert_eq!(counts(&request), (1, 1, 0, 0));
 
     let reply = rule("nats.slow = { delay = '1s', of = 'reply', subject = 'orders.>' }");
-    let mut wire = session(&[reply.clone()]);
+    let mut wire = session(slice::from_ref(&reply));
     wire.up(publish("orders.a", "r", "x")).down([msg("audit", "", "x"), hmsg("orders.a", "", "x")].concat());
     assert_eq!(wire.holds, [(Way::Downstream, Duration::from_secs(1))]);
     assert_eq!(wire.client_got(), [msg("audit", "", "x"), hmsg("orders.a", "", "x")].concat());
@@ -243,7 +244,7 @@ fn a_publish_or_a_delivery_is_slow() {
 #[test]
 fn a_reset_comes_instead_of_the_publish() {
     let rule = rule("nats.reset = { subject = 'orders.*', nth = 2 }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let passed = [publish("orders.a", "", "x"), publish("orders.a.b", "", "x")].concat();
     wire.up([&passed[..], &hpub("orders.b", "", "x"), &publish("audit", "", "x")].concat());
     assert_eq!(wire.end, Some(Output::Reset));
@@ -275,7 +276,7 @@ fn triggers_choose_among_the_matches() {
 #[test]
 fn what_a_body_says_is_not_read() {
     let rule = rule("nats.err = { error = 'x' , subject = 'orders.>' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let sent = publish("audit", "", "x\r\nPUB orders.created 2\r\nhi\r\n");
     wire.up(&sent);
     assert_eq!((wire.server_got(), counts(&rule)), (sent, (0, 0, 0, 0)));
@@ -308,7 +309,7 @@ fn a_body_is_not_kept_and_a_line_only_so_far() {
 fn a_server_that_wants_tls_is_passed_and_the_rules_are_blind() {
     for wants in [",\"tls_required\":true", ", \"tls_required\" : true"] {
         let rule = rule("nats.drop = {}");
-        let mut wire = Wire::new(Protocol::Nats, &[rule.clone()]);
+        let mut wire = Wire::new(Protocol::Nats, slice::from_ref(&rule));
         wire.down(info(wants)).up(b"\x16\x03\x01hello").down(b"\x16\x03\x03hi");
         assert_eq!(wire.inspector.opaque(), Some(Opaque::Encrypted));
         assert_eq!(wire.server_got(), b"\x16\x03\x01hello");
@@ -328,7 +329,7 @@ fn what_is_not_nats_passes_unseen() {
         [(&b"GET / HTTP/1.1\r\n"[..], &b""[..]), (b"", b"HTTP/1.1 400\r\n"), (b"PUB a 1\r\nxyz", b"")]
     {
         let rule = rule("nats.reset = {}");
-        let mut wire = Wire::new(Protocol::Nats, &[rule.clone()]);
+        let mut wire = Wire::new(Protocol::Nats, slice::from_ref(&rule));
         wire.up(up).down(down).up(publish("a", "", "x")).down("+OK\r\n");
         assert!(matches!(wire.inspector.opaque(), Some(Opaque::Malformed(_))));
         assert_eq!(wire.server_got(), [up, &publish("a", "", "x")].concat());

@@ -2,6 +2,7 @@
 
 mod protocol_support;
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ fn pipelined_replies_find_their_commands() {
 #[test]
 fn a_refused_command_is_answered_in_its_place() {
     let rule = rule("redis.reply = { error = 'READONLY' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([get(), set(), get()].concat());
     assert_eq!(wire.server_got(), [get(), refused(), get()].concat());
     wire.down(["$1\r\n1\r\n", UNKNOWN, "$1\r\n1\r\n"].concat());
@@ -99,7 +100,7 @@ fn commands_and_keys_narrow_a_fault() {
 #[test]
 fn a_command_refused_within_a_transaction_spoils_it() {
     let rule = rule("redis.reply = { error = 'OOM', command = 'SET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([command(&["MULTI"]), set(), get(), command(&["EXEC"])].concat());
     assert_eq!(
         wire.server_got(),
@@ -116,7 +117,7 @@ fn a_command_refused_within_a_transaction_spoils_it() {
 #[test]
 fn a_transaction_is_executed_and_its_reply_lost() {
     let rule = rule("redis.drop-reply = { command = 'EXEC' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let sent = [command(&["MULTI"]), set(), command(&["EXEC"]), get()].concat();
     wire.up(&sent);
     assert_eq!(wire.server_got(), sent);
@@ -133,7 +134,7 @@ fn a_transaction_is_executed_and_its_reply_lost() {
 #[test]
 fn a_swallowed_reply_can_leave_the_connection_open_and_silent() {
     let rule = rule("redis.drop-reply = { command = 'SET', then = 'silence' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([get(), set(), get()].concat()).down("$1\r\n1\r\n+OK\r\n$1\r\n1\r\n").down("+more\r\n");
     assert_eq!(wire.end, None);
     assert_eq!(wire.client_got(), b"$1\r\n1\r\n");
@@ -146,14 +147,14 @@ fn a_swallowed_reply_can_leave_the_connection_open_and_silent() {
 #[test]
 fn a_slow_command_holds_itself_or_its_reply_back() {
     let request = rule("redis.slow = { delay = '250ms', command = 'SET' }");
-    let mut wire = session(&[request.clone()]);
+    let mut wire = session(slice::from_ref(&request));
     wire.up([get(), set(), get()].concat());
     assert_eq!(wire.holds, [(Way::Upstream, Duration::from_millis(250))]);
     assert_eq!(wire.server_got(), [get(), set(), get()].concat());
     assert_eq!(counts(&request), (1, 1, 0, 0));
 
     let reply = rule("redis.slow = { delay = '1s', of = 'reply', command = 'SET' }");
-    let mut wire = session(&[reply.clone()]);
+    let mut wire = session(slice::from_ref(&reply));
     wire.up([get(), set()].concat());
     assert_eq!((wire.holds.len(), counts(&reply)), (0, (1, 0, 0, 0)));
     wire.down("$1\r\n1\r\n").down("+OK\r\n");
@@ -165,7 +166,7 @@ fn a_slow_command_holds_itself_or_its_reply_back() {
 #[test]
 fn a_reset_comes_instead_of_the_command() {
     let rule = rule("redis.reset = { command = 'SET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([get(), set(), get()].concat());
     assert_eq!(wire.end, Some(Output::Reset));
     assert_eq!(wire.server_got(), get());
@@ -175,7 +176,7 @@ fn a_reset_comes_instead_of_the_command() {
 #[test]
 fn a_line_is_a_command_too() {
     let rule = rule("redis.reply = { error = 'READONLY', key = 'a b' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up("\r\nset other 1\r\n").up("SE").up("T \"a b\" 1\r\nPING\r\n*0\r\n*-1\r\n");
     assert_eq!(
         wire.server_got(),
@@ -191,7 +192,7 @@ fn a_line_is_a_command_too() {
 #[test]
 fn a_large_command_is_decided_by_its_beginning() {
     let rule = rule("redis.reply = { error = 'OOM', key = 'blob' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let large = command(&["SET", "blob", &"x".repeat(1_000_000)]);
     for chunk in large.chunks(4096) {
         wire.up(chunk);
@@ -205,7 +206,7 @@ fn a_large_command_is_decided_by_its_beginning() {
 #[test]
 fn a_large_reply_is_swallowed_as_it_comes() {
     let rule = rule("redis.drop-reply = { command = 'GET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(get());
     let large = bulk(&"x".repeat(1_000_000));
     for chunk in large.chunks(4096) {
@@ -258,7 +259,7 @@ fn triggers_choose_among_the_matches() {
 #[test]
 fn ordinals_count_over_the_connections_of_a_link() {
     let rule = rule("redis.reset = { nth = 2 }");
-    let (mut first, mut second) = (session(&[rule.clone()]), session(&[rule.clone()]));
+    let (mut first, mut second) = (session(slice::from_ref(&rule)), session(slice::from_ref(&rule)));
     first.up(get());
     second.up(get());
     assert_eq!((first.end, second.end), (None, Some(Output::Reset)));
@@ -267,7 +268,7 @@ fn ordinals_count_over_the_connections_of_a_link() {
 #[test]
 fn what_a_rule_has_begun_it_goes_through_with() {
     let rule = rule("redis.reply = { error = 'READONLY' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(set());
     wire.inspector.set_rules(&[], &mut vec![]);
     wire.up(set()).down([UNKNOWN, "+OK\r\n"].concat());

@@ -2,6 +2,7 @@
 
 mod protocol_support;
 
+use std::slice;
 use std::sync::Arc;
 
 use chaos::protocol::inspector::Output;
@@ -25,7 +26,7 @@ const SUBSCRIBED: &str = ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n";
 #[test]
 fn pushes_take_no_reply_away() {
     let rule = rule("redis.drop-reply = { command = 'GET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([command(&["HELLO", "3"]), command(&["SUBSCRIBE", "c"]), get()].concat());
     wire.down([HELLO, SUBSCRIBED, PUSH, PUSH, "$1\r\n1\r\n"].concat());
     assert_eq!(wire.client_got(), [HELLO, SUBSCRIBED, PUSH, PUSH].concat().as_bytes());
@@ -36,7 +37,7 @@ fn pushes_take_no_reply_away() {
 #[test]
 fn attributes_belong_to_the_reply_behind_them() {
     let rule = rule("redis.drop-reply = { command = 'GET', then = 'silence' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([command(&["PING"]), get()].concat());
     let first = "|1\r\n+ttl\r\n:60\r\n+PONG\r\n";
     wire.down([first, "|1\r\n+ttl\r\n:60\r\n_\r\n"].concat());
@@ -47,7 +48,7 @@ fn attributes_belong_to_the_reply_behind_them() {
 #[test]
 fn a_hello_that_fails_leaves_nobody_sure_whose_a_reply_is() {
     let rule = rule("redis.drop-reply = { command = 'GET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([command(&["HELLO", "3"]), command(&["SUBSCRIBE", "c"]), get()].concat());
     // RESP 2 from here on: the subscription is answered by an array.
     let answers =
@@ -60,7 +61,7 @@ fn a_hello_that_fails_leaves_nobody_sure_whose_a_reply_is() {
 #[test]
 fn an_error_keeps_the_version_that_was_agreed() {
     let rule = rule("redis.drop-reply = { command = 'GET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(command(&["HELLO", "3"])).down(HELLO);
     wire.up(command(&["HELLO", "3", "AUTH", "x", "y"])).down("-WRONGPASS no\r\n");
     wire.up([command(&["SUBSCRIBE", "c"]), get()].concat());
@@ -74,11 +75,12 @@ fn in_a_subscription_of_resp_2_a_command_is_left_alone() {
         [(&["HELLO", "2"], "*2\r\n$5\r\nproto\r\n:2\r\n"), (&["RESET"], "+RESET\r\n")];
     for back in [None, Some(leave[0]), Some(leave[1])] {
         let rule = rule("redis.reply = { error = 'LOADING', command = 'GET' }");
-        let mut wire = session(&[rule.clone()]);
+        let mut wire = session(slice::from_ref(&rule));
         if let Some((words, answer)) = back {
             wire.up(command(&["HELLO", "3"])).down(HELLO).up(command(words)).down(answer);
         }
-        (wire.server_got(), wire.client_got());
+        wire.server_got();
+        wire.client_got();
         let sent = [command(&["SUBSCRIBE", "c"]), get()].concat();
         wire.up(&sent);
         assert_eq!(wire.server_got(), sent, "there is nowhere to put an error");
@@ -107,7 +109,7 @@ fn replies_lost_in_a_subscription_or_under_monitor_are_missed() {
 #[test]
 fn with_replies_off_nothing_is_refused_and_no_reply_is_expected() {
     let rule = rule("redis.reply = { error = 'LOADING', command = 'GET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let off = command(&["CLIENT", "REPLY", "OFF"]);
     let on = command(&["CLIENT", "REPLY", "ON"]);
     wire.up([off.clone(), get(), on.clone(), get()].concat());
@@ -120,7 +122,7 @@ fn with_replies_off_nothing_is_refused_and_no_reply_is_expected() {
 #[test]
 fn a_skipped_reply_is_not_expected() {
     let rule = rule("redis.drop-reply = { command = 'GET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let skip = command(&["CLIENT", "REPLY", "SKIP"]);
     wire.up([skip, get(), command(&["PING"]), get()].concat());
     assert_eq!(counts(&rule), (2, 0, 1, 0));
@@ -134,7 +136,7 @@ fn a_skipped_reply_is_not_expected() {
 #[test]
 fn reset_ends_the_silence() {
     let rule = rule("redis.drop-reply = { command = 'GET' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([command(&["CLIENT", "REPLY", "OFF"]), get(), command(&["RESET"]), get()].concat());
     wire.down("+RESET\r\n");
     assert_eq!((wire.client_got(), wire.end.clone()), (b"+RESET\r\n".to_vec(), None));
@@ -146,7 +148,7 @@ fn reset_ends_the_silence() {
 #[test]
 fn a_client_that_speaks_tls_is_passed_and_the_rules_are_blind() {
     let rule = rule("redis.reply = { error = 'OOM' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(b"\x16\x03\x01").up(b"\x02\x00hello").down(b"\x16\x03\x03hi");
     assert_eq!(wire.inspector.opaque(), Some(Opaque::Encrypted));
     assert_eq!(wire.server_got(), b"\x16\x03\x01\x02\x00hello");
@@ -164,7 +166,7 @@ fn what_is_not_redis_passes_unseen() {
         (Way::Downstream, b"$?\r\n"),
     ] {
         let rule = rule("redis.reply = { error = 'LOADING' }");
-        let mut wire = session(&[rule.clone()]);
+        let mut wire = session(slice::from_ref(&rule));
         match way {
             Way::Upstream => wire.up(bytes),
             Way::Downstream => wire.down(bytes),
@@ -199,7 +201,7 @@ fn more_commands_than_are_kept_make_the_connection_opaque() {
 #[test]
 fn a_command_is_refused_to_its_end_even_if_nothing_more_is_seen() {
     let rule = rule("redis.reply = { error = 'OOM' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let large = command(&["SET", "a", &"x".repeat(100_000)]);
     wire.up(&large[..50_000]).down("garbage").up(&large[50_000..]).up("PING\r\n");
     assert_eq!(wire.inspector.opaque(), Some(Opaque::Malformed("a type that no reply has")));
