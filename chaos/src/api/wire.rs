@@ -67,7 +67,8 @@ impl Fields {
     pub fn float(&self, name: &str) -> Result<Option<f32>, Failure> {
         #[expect(clippy::cast_possible_truncation, reason = "Toxiproxy's toxicity is a 32-bit float")]
         let narrow = |value: f64| value as f32;
-        Ok(self.read(name, "float32", Value::as_f64)?.map(narrow))
+        // A number beyond the type is refused and not made infinite.
+        self.read(name, "float32", |value| value.as_f64().map(narrow).filter(|number| number.is_finite()))
     }
 
     pub fn object(&self, name: &str) -> Result<Map<String, Value>, Failure> {
@@ -151,6 +152,13 @@ mod tests {
         assert_eq!(fields.text("name").expect("text"), Some("a".into()));
         assert_eq!(fields.flag("enabled").expect("absent"), None);
         assert_eq!(fields.float("toxicity").expect("a number"), Some(0.2));
+    }
+
+    #[test]
+    fn a_number_beyond_the_type_is_refused() {
+        let toxicity = |body: &str| Fields::parse(body.as_bytes()).expect("an object").float("toxicity");
+        assert!(toxicity(r#"{"toxicity":1e300}"#).is_err());
+        assert_eq!(toxicity(r#"{"toxicity":-3e38}"#).expect("a number"), Some(-3e38));
     }
 
     #[test]
