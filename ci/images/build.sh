@@ -2,7 +2,8 @@
 # Builds local images of Postgres, Redis and NATS for engines that reach no image registry:
 #   fraiseql-local/postgres:15  fraiseql-local/redis:7  fraiseql-local/nats:2.9
 # from the packages of Debian bookworm, by the package sources, proxy and CA settings of this machine. An image that is
-# present is kept; --force builds again. Exit codes: 0 all present, 2 something that is needed is missing.
+# present is kept; --force builds again; --base makes only the base that they share. Exit codes: 0 all present, 2 something
+# that is needed is missing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -55,7 +56,16 @@ build_base() {
         local mode=()
         [ "$(id -u)" = 0 ] && mode=(--mode=root)
         apt_settings >"$work/apt.conf"
-        mmdebstrap "${mode[@]}" --variant=minbase --aptopt="$work/apt.conf" \
+        # No documentation, as in the official slim image; licences stay.
+        local slim=()
+        for folder in doc man info locale groff lintian linda; do
+            slim+=(--dpkgopt="path-exclude=/usr/share/$folder/*")
+        done
+        slim+=(--dpkgopt='path-include=/usr/share/doc/*/copyright')
+        # Without this the layout of /usr is made by a package that brings all of Perl.
+        local merged=/usr/share/mmdebstrap/hooks/merged-usr
+        [ -d $merged ] && slim+=(--hook-dir=$merged --include=usr-is-merged)
+        mmdebstrap "${mode[@]}" --variant=minbase --aptopt="$work/apt.conf" "${slim[@]}" \
             --customize-hook="rm -f \"\$1\"/etc/apt/apt.conf.d/99mmdebstrap" \
             $suite "$work/base.tar" ${from:+"$from"} 2>"$work/base.log" ||
             { tail -20 "$work/base.log" >&2; fail "mmdebstrap failed"; }
@@ -89,6 +99,10 @@ build() {
         { tail -30 "$work/build.log" >&2; fail "building $tag failed"; }
 }
 
+if [ "${1:-}" = --base ]; then
+    present "$base" && say "$base is present" || build_base
+    exit 0
+fi
 if [ $force = yes ]; then build_base; fi
 build postgres fraiseql-local/postgres:15
 build redis fraiseql-local/redis:7
