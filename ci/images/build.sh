@@ -2,18 +2,26 @@
 # Builds local images of Postgres, Redis and NATS for engines that reach no image registry:
 #   fraiseql-local/postgres:15  fraiseql-local/redis:7  fraiseql-local/nats:2.9
 # from the packages of Debian bookworm, by the package sources, proxy and CA settings of this machine. An image that is
-# present is kept; --force builds again; --base makes only the base that they share. Exit codes: 0 all present, 2 something
-# that is needed is missing.
+# present is kept; --force builds again; --base makes only the base that they share; with --optional a machine that cannot
+# is no failure. Exit codes: 0 all present, 2 something that is needed is missing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 suite=bookworm
 base=fraiseql-local/base:$suite
 force=no
-[ "${1:-}" = --force ] && force=yes
+only_base=no
+missing=2
+case ${1:-} in
+    '') ;;
+    --force) force=yes ;;
+    --base) only_base=yes ;;
+    --optional) missing=0 ;;
+    *) echo "usage: $0 [--force | --base | --optional]" >&2; exit 2 ;;
+esac
 
 say() { echo "images: $*" >&2; }
-fail() { say "$*"; exit 2; }
+fail() { say "not built: $*"; exit $missing; }
 present() { docker image inspect "$1" >/dev/null 2>&1; }
 
 command -v docker >/dev/null || fail "no docker command; install one, or use --backend process"
@@ -99,7 +107,7 @@ build() {
         { tail -30 "$work/build.log" >&2; fail "building $tag failed"; }
 }
 
-if [ "${1:-}" = --base ]; then
+if [ $only_base = yes ]; then
     present "$base" && say "$base is present" || build_base
     exit 0
 fi
