@@ -28,7 +28,9 @@ impl From<Error> for Failure {
             Error::Missing(_) | Error::Toxic(_) => StatusCode::BAD_REQUEST,
             Error::ProxyExists | Error::ToxicExists => StatusCode::CONFLICT,
             Error::ProxyNotFound | Error::ToxicNotFound => StatusCode::NOT_FOUND,
-            Error::Listen { .. } | Error::Address(_) | Error::Stopped => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::Listen { .. } | Error::Address(_) | Error::Stopped | Error::Protocol { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         Failure { status, message: error.to_string() }
     }

@@ -90,7 +90,7 @@ fn described(registry: &Registry, fields: &Fields) -> Result<(ProxyConfig, bool)
     let upstream = fields.text("upstream")?.unwrap_or_default();
     let listen = fields.text("listen")?.unwrap_or_default();
     let enabled = fields.flag("enabled")?.unwrap_or(true);
-    Ok((ProxyConfig { name, listen, upstream, seed: registry.seed() }, enabled))
+    Ok((ProxyConfig { name, listen, upstream, seed: registry.seed(), protocol: None }, enabled))
 }
 
 fn missing(config: &ProxyConfig) -> Option<&'static str> {

@@ -26,7 +26,10 @@ pub fn not_possible(backend: &BackendChoice, plan: &Plan) -> Vec<Criterion> {
     };
     plan.acts
         .iter()
-        .filter(|act| !matches!(act.fault.inject, Inject::Network(_)) && act.fault.target != "runtime")
+        .filter(|act| {
+            let on_link = matches!(act.fault.inject, Inject::Network(_) | Inject::Wire(_));
+            !on_link && act.fault.target != "runtime"
+        })
         // Once for all rounds of a repeated scenario.
         .filter(|act| seen.insert((&act.scenario, &act.fault.id)))
         .map(|act| line(&act.fault))
