@@ -123,7 +123,10 @@ fn packages_depend_downwards_only() {
         let manifest: toml::Table = toml::from_str(&manifest).expect("a manifest is TOML");
         // Tests may use what stands above: `dev-dependencies` are not looked at.
         ["dependencies", "build-dependencies"].iter().any(|table| {
-            manifest.get(*table).and_then(toml::Value::as_table).is_some_and(|table| table.contains_key(other))
+            manifest
+                .get(*table)
+                .and_then(toml::Value::as_table)
+                .is_some_and(|table| table.contains_key(other))
         })
     };
     assert!(mentions("harness", "chaos"), "a dependency that is there is not seen");

@@ -108,8 +108,7 @@ impl ProcessHandle {
             Err(Error::Unchanged { .. }) => self.tree()?.unwrap_or_default(),
             tree => tree?,
         };
-        let sent: Vec<_> =
-            tree.iter().map(|process| self.signal_member(*process, Signal::SIGKILL)).collect();
+        let sent: Vec<_> = tree.iter().map(|process| self.signal_member(*process, Signal::SIGKILL)).collect();
         sent.into_iter().collect::<Result<(), Error>>()?;
         settle(&tree, "end", Stat::ended)
     }

@@ -118,8 +118,9 @@ fn process_rows() -> Vec<Row> {
     // As a run does: the system's programs first, then what was fetched earlier.
     if let Ok(found) = Binaries::find(&search, Some(&fetch::unpacked(&search.cache))) {
         let programs = [("initdb", found.initdb), ("redis-server", found.redis), ("nats-server", found.nats)];
-        let rows = programs
-            .map(|(name, path)| Row::new(format!("program {name}"), State::Works, path.display().to_string()));
+        let rows = programs.map(|(name, path)| {
+            Row::new(format!("program {name}"), State::Works, path.display().to_string())
+        });
         return rows.into_iter().chain([backend(State::Works, "every program is here".into())]).collect();
     }
     let fetchable = Path::new("/usr/bin/apt-get").exists();

@@ -76,10 +76,7 @@ impl Journal {
     }
 
     pub fn health(&self) -> Health {
-        Health {
-            entries: self.entries.load(Ordering::Relaxed),
-            waited: self.waited.load(Ordering::Relaxed),
-        }
+        Health { entries: self.entries.load(Ordering::Relaxed), waited: self.waited.load(Ordering::Relaxed) }
     }
 
     /// Writes what is left, closes the file and returns its path; later calls give the same answer.

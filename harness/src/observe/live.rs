@@ -77,7 +77,8 @@ pub fn line(live: &Live, width: usize) -> String {
         percentiles.each_ref().map(String::as_str),
     );
     let errors = format!("{:>7}{:>8}", live.errors, live.errors_total);
-    let memory = format!("{:>6}", live.memory_bytes.map_or("-".into(), |bytes| format!("{:.1}", bytes / 1e6)));
+    let memory =
+        format!("{:>6}", live.memory_bytes.map_or("-".into(), |bytes| format!("{:.1}", bytes / 1e6)));
     let faults = live.active_faults.join(", ");
     let columns = [&rates, &errors, &memory].map(|text| text.chars().count()).iter().sum::<usize>();
     if columns > width {
