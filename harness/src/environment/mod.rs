@@ -35,7 +35,7 @@ use crate::run::Run;
 pub use backend::{BackendChoice, Chosen, ExternalUrls, Kind};
 pub use container::{EngineReport, engine_report};
 pub use control::Control;
-pub use server::{Server, ServerRequest, release_build, server_program, workspace};
+pub use server::{Server, ServerRequest, release_build, server_program, server_source, workspace};
 pub use settings::Settings;
 
 use backend::Backend;
