@@ -51,6 +51,7 @@ pub(super) struct Link<'a> {
     shared: &'a Shared,
     /// Version of the plan that the pipeline follows; `None`: none yet.
     followed: Option<u64>,
+    received: &'a AtomicU64,
     written: &'a AtomicU64,
     silenced: &'a Silenced,
     alarm: Alarm,
@@ -68,11 +69,12 @@ enum Moved {
 
 impl<'a> Link<'a> {
     pub fn new(shared: &'a Shared, way: Direction, pipeline: Pipeline, silenced: &'a Silenced) -> Link<'a> {
-        let written = match way {
-            Direction::Upstream => &shared.totals.bytes_upstream,
-            _ => &shared.totals.bytes_downstream,
+        let totals = &shared.totals;
+        let (received, written) = match way {
+            Direction::Upstream => (&totals.received_upstream, &totals.bytes_upstream),
+            _ => (&totals.received_downstream, &totals.bytes_downstream),
         };
-        Link { way, pipeline, shared, followed: None, written, silenced, alarm: Alarm::default() }
+        Link { way, pipeline, shared, followed: None, received, written, silenced, alarm: Alarm::default() }
     }
 
     /// Moves bytes from `from` to `to`; ready when this direction is over.
@@ -182,6 +184,7 @@ impl<'a> Link<'a> {
             // What was injected before these bytes came acts on them.
             self.follow_plan();
             let bytes = buffer.filled();
+            self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if bytes.is_empty() {
                 self.pipeline.receive_end(Finish::Close, Instant::now());
                 return Moved::Something;

@@ -65,6 +65,11 @@ pub enum Kind {
     LimitData {
         bytes: u64,
     },
+    /// Drops chunks, each with probability `rate`, or `rate + correlation` after one that was dropped.
+    PacketLoss {
+        rate: f64,
+        correlation: f64,
+    },
 }
 
 /// Evidence under collection: counters that only grow.
