@@ -32,7 +32,9 @@ cases!("life", ours: false, Setup { seed: 1, metrics: false, token: false }, [
 fn disabling_ends_connections_in_good_order_and_refuses_new_ones(server: &Server) {
     let (proxy, _upstream) = server.echo();
     let mut clients = [connect(proxy.address), connect(proxy.address)];
-    clients.iter_mut().for_each(|client| drop(round_trip(client, b"hello")));
+    clients.iter_mut().for_each(|client| {
+        round_trip(client, b"hello");
+    });
     proxy.enable(false);
     clients.iter_mut().for_each(assert_end);
     assert!(refused(proxy.address));
@@ -203,7 +205,9 @@ fn reset_without_proxies_is_204(server: &Server) {
 fn many_connections_end_together(server: &Server) {
     let (proxy, _upstream) = server.echo();
     let mut clients: Vec<_> = (0..100).map(|_| connect(proxy.address)).collect();
-    clients.iter_mut().for_each(|client| drop(round_trip(client, b"hello")));
+    clients.iter_mut().for_each(|client| {
+        round_trip(client, b"hello");
+    });
     assert_eq!(server.delete("/proxies/echo").status, 204);
     clients.iter_mut().for_each(assert_end);
 }
