@@ -1,10 +1,23 @@
 #!/usr/bin/env bash
-# Every chaos scenario, on each backend that this machine has.
+# Every chaos scenario on the process backend. On the container backend, where this machine has it, those that act on
+# processes or are the spine of the soak: a fault on a link is the same proxy in this process whatever stands behind it.
+# CI_ALL_SCENARIOS=1 runs all of them on both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=ci/backends.sh
 . ci/backends.sh
+all=(scenarios/chaos/*.toml)
+on_containers=()
+for id in redis-refused postgres-silent-in-flight nats-cut runtime-killed services-killed services-struck; do
+  on_containers+=("scenarios/chaos/$id.toml")
+done
 for backend in "${backends[@]}"; do
-  echo "--- scenarios on $backend"
-  cargo run --locked -p harness -- chaos run --backend "$backend" scenarios/chaos/*.toml
+  files=("${all[@]}")
+  if [ "$backend" = container ] && [ -z "${CI_ALL_SCENARIOS:-}" ]; then
+    files=("${on_containers[@]}")
+    echo "--- scenarios on $backend: ${#files[@]} of ${#all[@]}; the others act on links alone and are NOT RUN there"
+  else
+    echo "--- scenarios on $backend"
+  fi
+  cargo run --locked -p harness -- chaos run --backend "$backend" "${files[@]}"
 done

@@ -19,6 +19,7 @@ async fn proxy_to(upstream: SocketAddr) -> Proxy {
         listen: "127.0.0.1:0".into(),
         upstream: upstream.to_string(),
         seed: 7,
+        protocol: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }
@@ -402,8 +403,13 @@ async fn an_upstream_that_never_answers_delays_nobody_else_and_stopping_frees_it
 async fn a_taken_port_is_an_error_that_names_it() {
     let proxy = echo_proxy().await;
     let listen = proxy.listen_address().to_string();
-    let config =
-        ProxyConfig { name: "second".into(), listen: listen.clone(), upstream: listen.clone(), seed: 0 };
+    let config = ProxyConfig {
+        name: "second".into(),
+        listen: listen.clone(),
+        upstream: listen.clone(),
+        seed: 0,
+        protocol: None,
+    };
     let error = Proxy::start(config).await.expect_err("the port is taken");
     assert_eq!(error.to_string(), format!("listen tcp {listen}: bind: address already in use"));
 }

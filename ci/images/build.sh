@@ -2,21 +2,33 @@
 # Builds local images of Postgres, Redis and NATS for engines that reach no image registry:
 #   fraiseql-local/postgres:15  fraiseql-local/redis:7  fraiseql-local/nats:2.9
 # from the packages of Debian bookworm, by the package sources, proxy and CA settings of this machine. An image that is
-# present is kept; --force builds again. Exit codes: 0 all present, 2 something that is needed is missing.
+# present is kept; --force builds again. Exit codes: 0 all present, 2 something that is needed is missing. With --optional
+# a machine without a container engine is no error: what needs the images is then not run, and says so.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 suite=bookworm
 base=fraiseql-local/base:$suite
 force=no
-[ "${1:-}" = --force ] && force=yes
+optional=no
+for word in "$@"; do
+    case $word in
+        --force) force=yes ;;
+        --optional) optional=yes ;;
+        *) echo "images: unknown option $word: --force or --optional" >&2; exit 2 ;;
+    esac
+done
 
 say() { echo "images: $*" >&2; }
 fail() { say "$*"; exit 2; }
+no_engine() {
+    [ $optional = yes ] && { say "NOT RUN: $*"; exit 0; }
+    fail "$*"
+}
 present() { docker image inspect "$1" >/dev/null 2>&1; }
 
-command -v docker >/dev/null || fail "no docker command; install one, or use --backend process"
-docker version >/dev/null 2>&1 || fail "the container engine does not answer; start it, or use --backend process"
+command -v docker >/dev/null || no_engine "no docker command; install one, or use --backend process"
+docker version >/dev/null 2>&1 || no_engine "the container engine does not answer; start it, or use --backend process"
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else return 1; fi

@@ -25,7 +25,7 @@ fn request(backend: BackendChoice) -> Request {
     let mut settings = Settings::default();
     // The API's port is one for the machine, and tests run side by side.
     settings.proxy.api = String::new();
-    Request { backend, settings, server: None }
+    Request { backend, settings, server: None, ..Request::default() }
 }
 
 async fn until<F: AsyncFnMut() -> Result<(), String>>(what: &str, mut check: F) {
@@ -205,12 +205,8 @@ async fn what_a_killed_harness_left_is_swept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_programs_are_fetched_and_run_with_their_own_libraries() {
     use harness::environment::process::binaries::{Binaries, Search};
-    if ["redis-server", "nats-server"].iter().any(|name| Search::of_this_machine().find(name).is_some()) {
-        eprintln!(
-            "NotRun: packages that are installed are not fetched; run this on a machine without the servers"
-        );
-        return;
-    }
+
+    // No folder is searched, so nothing is found however much is installed.
     let cache = tempfile::tempdir().expect("temporary folder");
     std::fs::set_permissions(cache.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("chmod");

@@ -224,6 +224,7 @@ async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() {
         backend: job.backend.clone(),
         settings: job.settings.clone(),
         server: Some(ServerRequest { config: job.server_config.clone(), binary: None }),
+        ..Request::default()
     };
     let environment = match Environment::up(&run, request).await {
         Ok(environment) => environment,

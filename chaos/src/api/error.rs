@@ -29,7 +29,7 @@ impl From<Error> for Failure {
             Error::Missing(_) | Error::Toxic(_) => 400,
             Error::ProxyNotFound | Error::ToxicNotFound | Error::Stopped => 404,
             Error::ProxyExists | Error::ToxicExists => 409,
-            Error::Listen { .. } | Error::Unresolved(_) | Error::Address(_) => 500,
+            Error::Listen { .. } | Error::Unresolved(_) | Error::Address(_) | Error::Protocol { .. } => 500,
         };
         Failure { status, message: error.to_string() }
     }

@@ -110,7 +110,11 @@ impl Description {
             let toxic = described_toxic(toxic, &toxics).map_err(|failure| failure.at("toxic", index))?;
             toxics.push(toxic);
         }
-        Ok(Description { config: ProxyConfig { name, listen, upstream, seed }, enabled, toxics })
+        Ok(Description {
+            config: ProxyConfig { name, listen, upstream, seed, protocol: None },
+            enabled,
+            toxics,
+        })
     }
 
     /// The first field that is needed and not there.

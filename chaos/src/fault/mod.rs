@@ -94,6 +94,14 @@ pub struct Evidence {
     pub forwarded_bytes: u64,
     /// Processes that were signalled and seen to change state (ended, stopped).
     pub processes: u64,
+    /// Messages that a fault on messages was about.
+    pub matched: u64,
+    /// Messages on which it acted, completely.
+    pub acted: u64,
+    /// Messages on which it began to act, but which the server failed by itself.
+    pub missed: u64,
+    /// Connections and messages that it could not see, because they were encrypted or not understood.
+    pub blind: u64,
 }
 
 impl Evidence {
@@ -104,6 +112,7 @@ impl Evidence {
             && self.delayed_bytes == 0
             && self.swallowed_bytes == 0
             && self.processes == 0
+            && self.acted == 0
     }
 }
 

@@ -13,7 +13,9 @@ use super::DIAL_TIMEOUT;
 use super::link::{Link, Outcome, Silenced};
 use super::signal::Signal;
 use super::state::{Kill, Shared};
+use super::wire::Wire;
 use crate::fault::Direction;
+use crate::protocol::Way;
 use crate::seed;
 use crate::toxic::effect::{Effect, Kind, Marks};
 use crate::toxic::pipeline::{Finish, Pipeline};
@@ -112,28 +114,47 @@ async fn forward(
 ) -> Result<Outcome, Kill> {
     let silenced = Silenced::default();
     let marks = Arc::new(Marks::default());
-    let link = |way| Link::new(shared, way, pipeline(shared, number, way, &marks), &silenced);
+    let wire = shared.protocol.map(|protocol| {
+        Wire::new(protocol, seed::derive(shared.seed, &["wire", &shared.name, &number.to_string()]))
+    });
+    let link = |way| Link::new(shared, way, pipeline(shared, number, way, &marks), &silenced, wire.as_ref());
     let (mut up, mut down) = (link(Direction::Upstream), link(Direction::Downstream));
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let (mut up_done, mut down_done) = (false, false);
-    poll_fn(move |context| {
+    poll_fn(|context| {
         if let Poll::Ready(kill) = signal.poll_ended(context) {
             return Poll::Ready(Err(kill));
         }
-        if !up_done && let Poll::Ready(outcome) = up.poll(context, &mut from_client, &mut to_server) {
-            if outcome != Outcome::Finished {
-                return Poll::Ready(Ok(outcome));
+        loop {
+            if !up_done && let Poll::Ready(outcome) = up.poll(context, &mut from_client, &mut to_server) {
+                if outcome != Outcome::Finished {
+                    return Poll::Ready(Ok(outcome));
+                }
+                up_done = true;
             }
-            up_done = true;
-        }
-        if !down_done && let Poll::Ready(outcome) = down.poll(context, &mut from_server, &mut to_client) {
-            if outcome != Outcome::Finished {
-                return Poll::Ready(Ok(outcome));
+            if !down_done && let Poll::Ready(outcome) = down.poll(context, &mut from_server, &mut to_client) {
+                if outcome != Outcome::Finished {
+                    return Poll::Ready(Ok(outcome));
+                }
+                down_done = true;
             }
-            down_done = true;
+            if up_done && down_done {
+                return Poll::Ready(Ok(Outcome::Finished));
+            }
+            let Some(wire) = &wire else { return Poll::Pending };
+            match wire.ending() {
+                Some(Finish::Reset) => {
+                    return Poll::Ready(Err(Kill { finish: Finish::Reset, touched: None }));
+                }
+                Some(Finish::Close) if down_done => return Poll::Ready(Ok(Outcome::End(Finish::Close))),
+                _ => {}
+            }
+            // A message from the server can have made something for the way up, which was looked at before.
+            if up_done || !wire.waits(Way::Upstream) {
+                return Poll::Pending;
+            }
         }
-        if up_done && down_done { Poll::Ready(Ok(Outcome::Finished)) } else { Poll::Pending }
     })
     .await
 }

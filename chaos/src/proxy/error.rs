@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::protocol::Protocol;
+
 /// Messages are those of Toxiproxy, since its clients compare them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,6 +33,17 @@ pub enum Error {
     Toxic(#[from] crate::toxic::WireError),
     #[error("proxy has been stopped")]
     Stopped,
+    #[error(
+        "the fault is about {} messages, but {}", wanted.name(), spoken_here(*spoken)
+    )]
+    Protocol { wanted: Protocol, spoken: Option<Protocol> },
+}
+
+fn spoken_here(spoken: Option<Protocol>) -> String {
+    match spoken {
+        Some(protocol) => format!("the link speaks {}", protocol.name()),
+        None => "the proxy was not told what its link speaks".into(),
+    }
 }
 
 fn reason(error: &io::Error) -> String {

@@ -9,6 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::state::Shared;
 use crate::fault::{Direction, Evidence, NetworkFault};
+use crate::protocol::rule::Rule;
 use crate::toxic::LONGEST;
 use crate::toxic::effect::{Effect, Kind, Touched};
 
@@ -19,32 +20,64 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Guard {
     shared: Arc<Shared>,
-    effect: Arc<Effect>,
+    acts: Acts,
     probe: Option<DropGuard>,
+}
+
+/// What heals with the guard.
+#[derive(Debug)]
+enum Acts {
+    OnBytes(Arc<Effect>),
+    OnMessages(Arc<Rule>),
 }
 
 impl Guard {
     pub(super) fn new(shared: Arc<Shared>, effect: Arc<Effect>) -> Guard {
-        Guard { shared, effect, probe: None }
+        Guard { shared, acts: Acts::OnBytes(effect), probe: None }
+    }
+
+    pub(super) fn of_rule(shared: Arc<Shared>, rule: Arc<Rule>) -> Guard {
+        Guard { shared, acts: Acts::OnMessages(rule), probe: None }
     }
 
     /// What the fault has touched so far.
     pub fn evidence(&self) -> Evidence {
-        self.effect.touched.evidence()
+        match &self.acts {
+            Acts::OnBytes(effect) => effect.touched.evidence(),
+            Acts::OnMessages(rule) => {
+                let counts = rule.counters.read();
+                Evidence {
+                    matched: counts.matched,
+                    acted: counts.acted,
+                    missed: counts.missed,
+                    blind: counts.blind,
+                    swallowed_bytes: counts.swallowed_bytes,
+                    ..Evidence::default()
+                }
+            }
+        }
+    }
+
+    fn end(&self) {
+        match &self.acts {
+            Acts::OnBytes(effect) => self.shared.remove_effect(effect.id),
+            Acts::OnMessages(rule) => self.shared.remove_rule(rule.id),
+        }
     }
 
     /// Ends the fault. Returns its final evidence when the proxy listens again (unless something else keeps it shut).
     pub async fn heal(mut self) -> Evidence {
         self.probe = None;
-        self.shared.remove_effect(self.effect.id);
+        self.end();
         self.shared.wait_for_gate().await;
-        self.effect.touched.evidence()
+        self.evidence()
     }
 
     /// Asks the closed port at once and then again and again, and counts the refusals.
     pub(super) async fn probe(&mut self) {
         let Some(address) = self.shared.plan.borrow().address else { return };
-        let touched = self.effect.touched.clone();
+        let Acts::OnBytes(effect) = &self.acts else { return };
+        let touched = effect.touched.clone();
         count_refusal(address, &touched).await;
         let cancel = CancellationToken::new();
         self.probe = Some(cancel.clone().drop_guard());
@@ -62,7 +95,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.shared.remove_effect(self.effect.id);
+        self.end();
     }
 }
 

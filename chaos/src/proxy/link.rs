@@ -20,7 +20,9 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::state::Shared;
+use super::wire::{Todo, Wire};
 use crate::fault::Direction;
+use crate::protocol::Way;
 use crate::toxic::effect::Touched;
 use crate::toxic::pipeline::{Finish, Pipeline, Step};
 
@@ -54,6 +56,7 @@ pub(super) struct Link<'a> {
     received: &'a AtomicU64,
     written: &'a AtomicU64,
     silenced: &'a Silenced,
+    wire: Option<&'a Wire>,
     alarm: Alarm,
 }
 
@@ -68,13 +71,20 @@ enum Moved {
 }
 
 impl<'a> Link<'a> {
-    pub fn new(shared: &'a Shared, way: Direction, pipeline: Pipeline, silenced: &'a Silenced) -> Link<'a> {
+    pub fn new(
+        shared: &'a Shared,
+        way: Direction,
+        pipeline: Pipeline,
+        silenced: &'a Silenced,
+        wire: Option<&'a Wire>,
+    ) -> Link<'a> {
         let totals = &shared.totals;
         let (received, written) = match way {
             Direction::Upstream => (&totals.received_upstream, &totals.bytes_upstream),
             _ => (&totals.received_downstream, &totals.bytes_downstream),
         };
-        Link { way, pipeline, shared, followed: None, received, written, silenced, alarm: Alarm::default() }
+        let alarm = Alarm::default();
+        Link { way, pipeline, shared, followed: None, received, written, silenced, wire, alarm }
     }
 
     /// Moves bytes from `from` to `to`; ready when this direction is over.
@@ -86,6 +96,7 @@ impl<'a> Link<'a> {
     ) -> Poll<Outcome> {
         loop {
             self.follow_plan();
+            self.take_decided();
             if !self.pipeline.transparent() {
                 match self.advance(context, to) {
                     // Neither the queue nor the clock has anything to do: there may be input.
@@ -155,13 +166,44 @@ impl<'a> Link<'a> {
             return;
         }
         self.followed = Some(version);
-        let effects = self.shared.plan.borrow().effects.clone();
+        let (effects, rules) = {
+            let plan = self.shared.plan.borrow();
+            (plan.effects.clone(), plan.rules.clone())
+        };
+        if let Some(wire) = self.wire {
+            wire.follow(version, &rules);
+        }
         self.pipeline.apply(&effects, Instant::now());
         if self.way == Direction::Downstream
             && let Some(touched) = self.pipeline.silenced_by()
         {
             *self.silenced.0.lock() = Some(touched);
         }
+    }
+
+    /// Takes what was decided on messages, of whichever way they came.
+    fn take_decided(&mut self) {
+        let Some(wire) = self.wire else { return };
+        while let Some(todo) = wire.next(self.wire_way()) {
+            match todo {
+                Todo::Send(bytes) => self.pipeline.receive(&bytes, Instant::now()),
+                Todo::Hold(until) => self.pipeline.hold_until(until),
+                Todo::End => self.pipeline.receive_end(Finish::Close, Instant::now()),
+            }
+        }
+    }
+
+    fn wire_way(&self) -> Way {
+        if self.way == Direction::Upstream { Way::Upstream } else { Way::Downstream }
+    }
+
+    /// The sender's stream is over.
+    fn receive_end(&mut self, finish: Finish) {
+        if let Some(wire) = self.wire {
+            wire.end(self.wire_way());
+            self.take_decided();
+        }
+        self.pipeline.receive_end(finish, Instant::now());
     }
 
     /// Reads once, and writes at once where nothing stands between.
@@ -177,7 +219,7 @@ impl<'a> Link<'a> {
                 Poll::Pending => return Moved::Nothing,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
-                    self.pipeline.receive_end(Finish::Reset, Instant::now());
+                    self.receive_end(Finish::Reset);
                     return Moved::Something;
                 }
             }
@@ -186,7 +228,11 @@ impl<'a> Link<'a> {
             let bytes = buffer.filled();
             self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if bytes.is_empty() {
-                self.pipeline.receive_end(Finish::Close, Instant::now());
+                self.receive_end(Finish::Close);
+                return Moved::Something;
+            }
+            if let Some(wire) = self.wire {
+                wire.feed(self.wire_way(), bytes, Instant::now());
                 return Moved::Something;
             }
             let mut sent = 0;

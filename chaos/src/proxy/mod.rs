@@ -16,6 +16,7 @@ mod registry;
 mod signal;
 mod state;
 mod toxics;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub use guard::Guard;
 pub use registry::Registry;
 
 use crate::fault::{Existing, NetworkFault};
+use crate::protocol::Protocol;
+use crate::protocol::fault::WireFault;
 use crate::toxic::effect::Kind;
 use crate::toxic::pipeline::Finish;
 use state::Shared;
@@ -44,6 +47,9 @@ pub struct ProxyConfig {
     pub upstream: String,
     /// Together with the name, the seed of all that is drawn here.
     pub seed: u64,
+    /// What is spoken on the link. Where it is given, every connection is read along from its first byte, which faults on
+    /// messages need and which costs time; `None` for all else.
+    pub protocol: Option<Protocol>,
 }
 
 /// What a proxy has done since its start.
@@ -139,6 +145,20 @@ impl Proxy {
         Ok(guard)
     }
 
+    /// Makes a fault act on the messages of this link, on live connections too, until its guard is healed or dropped.
+    /// Fails when the proxy was not started with the fault's protocol.
+    pub async fn inject_wire(&self, fault: &WireFault) -> Result<Guard, Error> {
+        if self.shared.stopped.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        if self.shared.protocol != Some(fault.protocol()) {
+            return Err(Error::Protocol { wanted: fault.protocol(), spoken: self.shared.protocol });
+        }
+        let rule = fault.rule(self.shared.new_effect_id());
+        self.shared.add_rule(rule.clone());
+        Ok(Guard::of_rule(self.shared.clone(), rule))
+    }
+
     pub fn counters(&self) -> Counters {
         let totals = &self.shared.totals;
         Counters {
@@ -155,7 +175,8 @@ impl Proxy {
 
     /// Faults and toxics that act now.
     pub fn active_faults(&self) -> usize {
-        self.shared.plan.borrow().effects.len()
+        let plan = self.shared.plan.borrow();
+        plan.effects.len() + plan.rules.len()
     }
 
     /// Closes the listener and every connection, for good. Guards that are still held heal nothing any more.

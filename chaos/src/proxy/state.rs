@@ -14,6 +14,8 @@ use super::ProxyConfig;
 use super::signal::Signal;
 use super::toxics::Entry;
 use crate::fault::Direction;
+use crate::protocol::Protocol;
+use crate::protocol::rule::Rule;
 use crate::toxic::effect::{Effect, Kind, Touched};
 use crate::toxic::pipeline::Finish;
 
@@ -23,6 +25,8 @@ pub(super) struct Plan {
     pub enabled: bool,
     pub address: Option<SocketAddr>,
     pub effects: Arc<Vec<Arc<Effect>>>,
+    /// On the messages of links whose protocol is known.
+    pub rules: Arc<Vec<Arc<Rule>>>,
 }
 
 impl Plan {
@@ -60,6 +64,8 @@ pub(super) struct Totals {
 pub(super) struct Shared {
     pub name: String,
     pub seed: u64,
+    /// What is spoken here, where somebody said so: connections are then read along.
+    pub protocol: Option<Protocol>,
     pub settings: Mutex<Settings>,
     pub plan: watch::Sender<Plan>,
     /// True while the listener is open: what is, where `plan` is what is to be.
@@ -75,7 +81,7 @@ pub(super) struct Shared {
     /// Held by whoever enables, disables, moves or stops the proxy.
     pub change: tokio::sync::Mutex<()>,
     next_effect: AtomicU64,
-    /// Counts the changes of the plan's effects.
+    /// Counts the changes of the plan's effects and rules.
     version: AtomicU64,
 }
 
@@ -84,8 +90,14 @@ impl Shared {
         Arc::new(Shared {
             name: config.name,
             seed: config.seed,
+            protocol: config.protocol,
             settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream }),
-            plan: watch::Sender::new(Plan { enabled: false, address: None, effects: Arc::default() }),
+            plan: watch::Sender::new(Plan {
+                enabled: false,
+                address: None,
+                effects: Arc::default(),
+                rules: Arc::default(),
+            }),
             gate: watch::Sender::new(false),
             handover: Mutex::new(None),
             totals: Totals::default(),
@@ -115,21 +127,32 @@ impl Shared {
 
     /// Adds the effect, or replaces the one with its id.
     pub fn put_effect(&self, effect: Arc<Effect>) {
-        self.change_effects(|effects| match effects.iter_mut().find(|known| known.id == effect.id) {
-            Some(known) => *known = effect,
-            None => effects.push(effect),
+        self.change_plan(|plan| {
+            let effects = Arc::make_mut(&mut plan.effects);
+            match effects.iter_mut().find(|known| known.id == effect.id) {
+                Some(known) => *known = effect,
+                None => effects.push(effect),
+            }
         });
     }
 
-    fn change_effects(&self, change: impl FnOnce(&mut Vec<Arc<Effect>>)) {
-        self.plan.send_modify(|plan| change(Arc::make_mut(&mut plan.effects)));
+    pub fn add_rule(&self, rule: Arc<Rule>) {
+        self.change_plan(|plan| Arc::make_mut(&mut plan.rules).push(rule));
+    }
+
+    pub fn remove_rule(&self, id: u64) {
+        self.change_plan(|plan| Arc::make_mut(&mut plan.rules).retain(|rule| rule.id != id));
+    }
+
+    fn change_plan(&self, change: impl FnOnce(&mut Plan)) {
+        self.plan.send_modify(change);
         self.version.fetch_add(1, Ordering::Release);
         for signal in self.live.lock().values() {
             signal.wake();
         }
     }
 
-    /// Grows with every change of the plan's effects.
+    /// Grows with every change of the plan's effects and rules.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -139,7 +162,7 @@ impl Shared {
     }
 
     pub fn remove_effect(&self, id: u64) {
-        self.change_effects(|effects| effects.retain(|effect| effect.id != id));
+        self.change_plan(|plan| Arc::make_mut(&mut plan.effects).retain(|effect| effect.id != id));
     }
 
     /// Waits until the listener is as the plan wants it, however the plan changes meanwhile.

@@ -117,7 +117,7 @@ impl Touched {
             delayed_bytes: read(&self.delayed),
             swallowed_bytes: read(&self.swallowed),
             forwarded_bytes: read(&self.forwarded),
-            processes: 0,
+            ..Evidence::default()
         }
     }
 }

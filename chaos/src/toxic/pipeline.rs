@@ -70,6 +70,8 @@ pub struct Pipeline {
     silenced: Option<Arc<Touched>>,
     /// Set when an effect that was removed takes the connection with it.
     forced: Option<Finish>,
+    /// What comes from now on leaves no earlier.
+    not_before: Option<Instant>,
 }
 
 impl Pipeline {
@@ -85,6 +87,7 @@ impl Pipeline {
             end: None,
             silenced: None,
             forced: None,
+            not_before: None,
         }
     }
 
@@ -173,6 +176,16 @@ impl Pipeline {
         self.stages.iter().filter(|stage| stage.active).map(bound).max().unwrap_or(QUEUE_PLAIN)
     }
 
+    /// What arrives from now on, the end of the stream too, leaves no earlier than `until`.
+    pub fn hold_until(&mut self, until: Instant) {
+        self.not_before = Some(self.not_before.map_or(until, |at| at.max(until)));
+    }
+
+    /// When something that comes at `now` counts as arrived.
+    fn arrival(&self, now: Instant) -> Instant {
+        self.not_before.map_or(now, |at| at.max(now))
+    }
+
     /// Bytes arrived.
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         if let Some(touched) = &self.silenced {
@@ -189,14 +202,18 @@ impl Pipeline {
             }
         }
         self.queued += bytes.len() + CHUNK_COST;
-        self.queue.push_back(Chunk { bytes: Bytes::copy_from_slice(bytes), arrived: now, delays });
+        self.queue.push_back(Chunk {
+            bytes: Bytes::copy_from_slice(bytes),
+            arrived: self.arrival(now),
+            delays,
+        });
     }
 
     /// The stream ended, orderly or with an error.
     pub fn receive_end(&mut self, finish: Finish, now: Instant) {
         self.swallow(0, now);
         let delays = self.delays(0);
-        self.end = Some((finish, Chunk { bytes: Bytes::new(), arrived: now, delays }));
+        self.end = Some((finish, Chunk { bytes: Bytes::new(), arrived: self.arrival(now), delays }));
     }
 
     fn swallow(&mut self, size: usize, now: Instant) -> bool {

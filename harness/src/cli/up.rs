@@ -55,7 +55,7 @@ pub async fn run(args: Args, cancel: CancellationToken) -> anyhow::Result<u8> {
     let run = Run::create(id.clone(), 0, args.runs.join(&id), cancel.clone())?;
     let server = (args.with_server || args.server.is_some())
         .then(|| ServerRequest { binary: args.server, ..ServerRequest::default() });
-    let request = Request { backend: args.backend.into(), settings, server };
+    let request = Request { backend: args.backend.into(), settings, server, ..Request::default() };
     let environment = match Environment::up(&run, request).await {
         Ok(environment) => environment,
         Err(error @ Error::NotPossible { .. }) => {

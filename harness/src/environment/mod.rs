@@ -20,13 +20,14 @@ mod server;
 pub mod settings;
 mod wait;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chaos::protocol::Protocol;
 use serde::{Deserialize, Serialize};
 
 use crate::run::Run;
@@ -52,6 +53,24 @@ pub enum ServiceName {
 impl ServiceName {
     pub const ALL: [ServiceName; 3] = [ServiceName::Postgres, ServiceName::Redis, ServiceName::Nats];
 
+    /// The service that speaks this protocol.
+    pub fn of(protocol: Protocol) -> ServiceName {
+        match protocol {
+            Protocol::Postgres => ServiceName::Postgres,
+            Protocol::Redis => ServiceName::Redis,
+            Protocol::Nats => ServiceName::Nats,
+        }
+    }
+
+    /// What is spoken on the link to it.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            ServiceName::Postgres => Protocol::Postgres,
+            ServiceName::Redis => Protocol::Redis,
+            ServiceName::Nats => Protocol::Nats,
+        }
+    }
+
     /// The word for it in files, targets and reports.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,6 +94,8 @@ pub struct Request {
     pub settings: Settings,
     /// `None`: services and proxies only.
     pub server: Option<ServerRequest>,
+    /// Links whose messages a fault of this run strikes at: their proxies read along from the first byte.
+    pub read_along: BTreeSet<ServiceName>,
 }
 
 /// Why an environment did not come up.
@@ -144,6 +165,7 @@ pub struct Environment {
     proxies: Option<Proxies>,
     server: Option<Server>,
     settings: Settings,
+    read_along: BTreeSet<ServiceName>,
     is_down: bool,
 }
 
@@ -176,6 +198,7 @@ impl Environment {
             proxies: None,
             server: None,
             settings: request.settings,
+            read_along: request.read_along,
             is_down: false,
         };
         environment.start_services().await?;
@@ -197,7 +220,8 @@ impl Environment {
         }))
         .await?;
         let upstreams = started.iter().map(|(name, started, _)| (*name, started.address.clone())).collect();
-        let proxies = Proxies::start(&self.run, upstreams, &self.settings.proxy).await?;
+        let proxies = 
+            Proxies::start(&self.run, upstreams, &self.read_along, &self.settings.proxy).await?;
         for (name, started, facts) in started {
             let proxied_url = proxies.url_through(name, &started.url)?;
             self.services.insert(

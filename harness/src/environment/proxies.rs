@@ -1,6 +1,6 @@
 //! A fault proxy on each link from the runtime to a service, and Toxiproxy's API over the same proxies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use anyhow::Context;
@@ -18,10 +18,11 @@ pub(crate) struct Proxies {
 }
 
 impl Proxies {
-    /// `upstreams` are `host:port`. A taken API port is said in the log and is no error.
+    /// `upstreams` are `host:port`; the links in `read_along` can take faults on messages. A taken API port is said in the log and is no error.
     pub async fn start(
         run: &Run,
         upstreams: BTreeMap<ServiceName, String>,
+        read_along: &BTreeSet<ServiceName>,
         settings: &ProxySettings,
     ) -> Result<Proxies, Error> {
         let registry = Registry::new(run.seed());
@@ -32,6 +33,7 @@ impl Proxies {
                 listen: "127.0.0.1:0".into(),
                 upstream,
                 seed: run.seed(),
+                protocol: read_along.contains(&name).then(|| name.protocol()),
             };
             let proxy = registry
                 .create(config)

@@ -133,6 +133,9 @@ pub fn evidence(e: &Evidence) -> String {
         (e.reset, "reset", "reset"),
         (e.connections, "live connection", "live connections"),
         (e.processes, "process", "processes"),
+        (e.acted, "message struck", "messages struck"),
+        (e.missed, "message missed", "messages missed"),
+        (e.blind, "time blind", "times blind"),
     ];
     for (n, one, many) in counted {
         if n > 0 {

@@ -15,10 +15,12 @@ pub struct Wanted {
     pub swallowed_bytes: u64,
     pub forwarded_bytes: u64,
     pub processes: u64,
+    pub matched: u64,
+    pub acted: u64,
 }
 
 impl Wanted {
-    fn clauses(&self) -> [Clause; 7] {
+    fn clauses(&self) -> [Clause; 9] {
         [
             ("refused", self.refused, |e| e.refused),
             ("reset", self.reset, |e| e.reset),
@@ -27,6 +29,8 @@ impl Wanted {
             ("swallowed bytes", self.swallowed_bytes, |e| e.swallowed_bytes),
             ("forwarded bytes", self.forwarded_bytes, |e| e.forwarded_bytes),
             ("processes", self.processes, |e| e.processes),
+            ("messages met", self.matched, |e| e.matched),
+            ("messages acted on", self.acted, |e| e.acted),
         ]
     }
 

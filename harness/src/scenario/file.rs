@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chaos::fault::{Direction, Existing};
+use chaos::protocol::fault::{NatsFault, PgFault, RedisFault};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -162,6 +163,10 @@ pub(super) enum Inject {
         #[serde(default)]
         direction: Direction,
     },
+    /// `inject.pg.drop-ack = { … }` and the like: faults on messages.
+    Pg(PgFault),
+    Redis(RedisFault),
+    Nats(NatsFault),
     Kill {
         #[serde(with = "humantime_serde")]
         restart_after: Duration,
@@ -203,6 +208,8 @@ pub(super) struct Evidence {
     pub(super) min_swallowed_bytes: u64,
     pub(super) min_forwarded_bytes: u64,
     pub(super) min_processes: u64,
+    pub(super) min_matched: u64,
+    pub(super) min_acted: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -112,6 +112,7 @@ impl Stage<'_> {
     async fn inject(&self) -> anyhow::Result<Active> {
         match &self.fault().inject {
             Inject::Network(fault) => Ok(Active::Network(self.proxy()?.inject(fault.clone()).await?)),
+            Inject::Wire(fault) => Ok(Active::Network(self.proxy()?.inject_wire(fault).await?)),
             Inject::Kill => {
                 let control = self.control()?;
                 let touched = control.kill().await?;
@@ -148,7 +149,7 @@ impl Stage<'_> {
     /// From outside: the link takes connections and holds no fault of ours, the process is there.
     async fn verify_gone(&self) -> anyhow::Result<()> {
         match &self.fault().inject {
-            Inject::Network(_) => {
+            Inject::Network(_) | Inject::Wire(_) => {
                 let proxy = self.proxy()?;
                 let address = proxy.listen_address();
                 let connect = tokio::time::timeout(GONE_WITHIN, tokio::net::TcpStream::connect(address));

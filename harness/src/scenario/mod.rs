@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chaos::fault::NetworkFault;
+use chaos::protocol::fault::WireFault;
 
 use check::Check;
 use evidence::Wanted;
@@ -123,6 +124,8 @@ pub struct Fault {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inject {
     Network(NetworkFault),
+    /// On messages, as the proxy understands them.
+    Wire(WireFault),
     /// SIGKILL to the whole tree; started again, at the same address, when healed.
     Kill,
     /// SIGSTOP to the whole tree; SIGCONT when healed.
@@ -138,6 +141,7 @@ impl Inject {
     pub fn kind(&self) -> &'static str {
         match self {
             Inject::Network(fault) => fault.kind(),
+            Inject::Wire(fault) => fault.kind(),
             Inject::Kill => "kill",
             Inject::Pause => "pause",
             Inject::Terminate { .. } => "terminate",

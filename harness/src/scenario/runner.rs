@@ -21,7 +21,7 @@ use super::injector::{self, Done};
 use super::probe::{self, Probe};
 use super::readback::{self, FinalState, Sources};
 use super::window::{Phases, Span};
-use super::{Invariants, Scenario, judge, timeline};
+use super::{Inject, Invariants, Scenario, judge, timeline};
 use crate::environment::{
     BackendChoice, Environment, Error as UpError, Leftover, Request, ServerRequest, ServiceName, Settings,
 };
@@ -58,6 +58,17 @@ pub struct Job {
     /// Merged over the server's configuration, table by table.
     pub server_config: toml::Table,
     pub tamper: Option<Tamper>,
+}
+
+impl Job {
+    /// Links whose messages a fault of the timeline strikes at.
+    fn read_along(&self) -> BTreeSet<ServiceName> {
+        let on_messages = self.timeline.acts.iter().filter_map(|act| match &act.fault.inject {
+            Inject::Wire(fault) => Some(ServiceName::of(fault.protocol())),
+            _ => None,
+        });
+        on_messages.collect()
+    }
 }
 
 /// Everything that is known when nothing runs any more; [`super::assemble`] makes the report of it.
@@ -111,6 +122,7 @@ pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
         backend: job.backend.clone(),
         settings: job.settings.clone(),
         server: Some(ServerRequest { config: job.server_config.clone(), binary: job.server_binary.clone() }),
+        read_along: job.read_along(),
     };
     let environment = match Environment::up(run, request).await {
         Ok(environment) => environment,

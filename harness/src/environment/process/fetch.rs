@@ -1,7 +1,8 @@
 //! Fetches Debian packages of the servers into a cache folder, without root and without installing anything.
 //!
 //! `apt-get -s install` names the closure of what this machine lacks, `apt-get download` brings it, `dpkg -x` unpacks
-//! it. Where package lists are missing or stale, own ones are made below the cache. A lock file lets one fetch run at
+//! it. The servers' own packages count as lacking even where they are installed: whoever asks has not found their
+//! programs. Where package lists are missing or stale, own ones are made below the cache. A lock file lets one fetch run at
 //! a time; the result appears with one rename, so that a reader sees all of it or nothing.
 
 use std::path::{Path, PathBuf};
@@ -103,9 +104,10 @@ async fn fetch_into(cache: &Path, work: &Path, packages: &[&str]) -> anyhow::Res
     ));
     let debs = work.join("debs");
     std::fs::create_dir_all(&debs).with_context(|| format!("make {}", debs.display()))?;
-    if let Err(error) = download(&[], &debs, packages).await {
+    let status = own_status(work)?;
+    if let Err(error) = download(&status, &debs, packages).await {
         say(&format!("this machine's package lists do not do ({error:#}); making own ones"));
-        let own = own_lists(cache)?;
+        let own = [own_lists(cache)?, status].concat();
         apt(&own, &["update"], &debs).await.context("update own package lists")?;
         download(&own, &debs, packages).await?;
     }
@@ -164,6 +166,30 @@ fn own_lists(cache: &Path) -> anyhow::Result<Vec<String>> {
     Ok(options)
 }
 
+/// Options that let apt see this machine's installed packages without the servers among them.
+fn own_status(work: &Path) -> anyhow::Result<Vec<String>> {
+    let installed = Path::new("/var/lib/dpkg/status");
+    let text =
+        std::fs::read_to_string(installed).with_context(|| format!("read {}", installed.display()))?;
+    let status = work.join("status");
+    std::fs::write(&status, without_servers(&text)).with_context(|| format!("write {}", status.display()))?;
+    Ok(vec!["-o".to_owned(), format!("Dir::State::status={}", status.display())])
+}
+
+/// A dpkg status file (stanzas with an empty line between) without the packages that bring the servers.
+fn without_servers(status: &str) -> String {
+    let brings_a_server = |stanza: &str| {
+        let name = stanza.lines().find_map(|line| line.strip_prefix("Package: ")).unwrap_or_default();
+        ["postgresql", "redis", "nats-server"].iter().any(|server| name.starts_with(server))
+    };
+    let mut kept = String::with_capacity(status.len());
+    for stanza in status.split("\n\n").filter(|stanza| !stanza.trim().is_empty() && !brings_a_server(stanza)) {
+        kept.push_str(stanza.trim_matches('\n'));
+        kept.push_str("\n\n");
+    }
+    kept
+}
+
 async fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = command
         .env("LC_ALL", "C")
@@ -220,6 +246,19 @@ mod tests {
             Conf libjemalloc2 (5.3.0-1 Debian:12.11/oldstable [amd64])\nRemv gone [1]\n";
         assert_eq!(closure(answer), ["libjemalloc2", "postgresql-15"]);
         assert!(closure("Reading package lists...\n0 upgraded, 0 newly installed\n").is_empty());
+    }
+
+    #[test]
+    fn installed_servers_are_hidden_and_all_else_is_kept() {
+        let status = "Package: libpq5\nStatus: install ok installed\n\nPackage: postgresql-15\nStatus: install ok \
+            installed\nDepends: libpq5\n\nPackage: redis-tools\n\nPackage: libc6\nDescription: C library\n more\n\n";
+        let kept = without_servers(status);
+        assert_eq!(
+            kept,
+            "Package: libpq5\nStatus: install ok installed\n\nPackage: libc6\nDescription: C library\n more\n\n"
+        );
+        assert_eq!(without_servers(&kept), kept);
+        assert_eq!(without_servers(""), "");
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chaos::fault::NetworkFault;
+use chaos::protocol::fault::WireFault;
 
 use super::Lint;
+use crate::environment::ServiceName;
 use crate::scenario::evidence::Wanted;
 use crate::scenario::file::{self, Written};
 use crate::scenario::{Fault, Inject, Start, TARGETS, suggest};
@@ -42,6 +44,15 @@ impl Lint {
             fault.inject.get_ref(),
             file::Inject::Kill { .. } | file::Inject::Pause {} | file::Inject::Terminate { .. }
         );
+        if let Some(wire) = wire(fault.inject.get_ref())
+            && ServiceName::of(wire.protocol()).as_str() != on
+        {
+            let kind = wire.kind();
+            let link = ServiceName::of(wire.protocol());
+            let message = format!("fault `{id}` is {kind} and acts on `{on}`, where nobody speaks that");
+            let help = format!("write `on = \"{link}\"`, or choose a fault that `{on}` can have");
+            self.say("S023", fault.on.span(), message, "other protocol", help);
+        }
         if on == "runtime" && !process {
             let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
             let help = "use kill, pause or terminate, or act on postgres, redis or nats".to_owned();
@@ -62,6 +73,9 @@ impl Lint {
             }
             file::Inject::Bandwidth { bytes_per_second, direction } => {
                 (Inject::Network(NetworkFault::Bandwidth { bytes_per_second, direction }), None)
+            }
+            ref written @ (file::Inject::Pg(_) | file::Inject::Redis(_) | file::Inject::Nats(_)) => {
+                (Inject::Wire(wire(written).expect("it is one")), None)
             }
             file::Inject::Kill { restart_after } => (Inject::Kill, Some(restart_after)),
             file::Inject::Pause {} => (Inject::Pause, None),
@@ -128,6 +142,8 @@ impl Lint {
             swallowed_bytes: e.min_swallowed_bytes,
             forwarded_bytes: e.min_forwarded_bytes,
             processes: e.min_processes,
+            matched: e.min_matched,
+            acted: e.min_acted,
         };
         if wanted.is_empty() {
             let message = format!("fault `{}` asks for no evidence that it bit", fault.id.get_ref());
@@ -136,6 +152,16 @@ impl Lint {
             self.say("S021", written.span(), message, "proves nothing", help);
         }
         wanted
+    }
+}
+
+/// The fault on messages that was written, if it is one.
+fn wire(written: &file::Inject) -> Option<WireFault> {
+    match written {
+        file::Inject::Pg(fault) => Some(WireFault::Pg(fault.clone())),
+        file::Inject::Redis(fault) => Some(WireFault::Redis(fault.clone())),
+        file::Inject::Nats(fault) => Some(WireFault::Nats(fault.clone())),
+        _ => None,
     }
 }
 
@@ -148,6 +174,7 @@ fn default_evidence(inject: &Inject) -> Wanted {
         Inject::Network(NetworkFault::Reset {}) => Wanted { reset: 1, ..none },
         Inject::Network(NetworkFault::Blackhole { .. }) => Wanted { swallowed_bytes: 1, ..none },
         Inject::Network(NetworkFault::Bandwidth { .. }) => Wanted { connections: 1, ..none },
+        Inject::Wire(_) => Wanted { acted: 1, ..none },
         Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
     }
 }
