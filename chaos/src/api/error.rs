@@ -1,36 +1,35 @@
-//! Errors as Toxiproxy answers them: JSON under the content type of plain text.
+//! Why a request failed, with the status and the message that Toxiproxy gives it.
 
 use std::fmt::Display;
-
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use crate::proxy::Error;
 use crate::toxic::WireError;
 
-/// Why a request failed, and the status that says so.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    pub status: StatusCode,
+    pub status: u16,
     pub message: String,
 }
 
 impl Failure {
+    /// The body cannot be used.
     pub fn body(reason: impl Display) -> Failure {
-        Failure { status: StatusCode::BAD_REQUEST, message: format!("bad request body: {reason}") }
+        Failure { status: 400, message: format!("bad request body: {reason}") }
+    }
+
+    /// Says where in a list the failure lies, counted from 1: `… at proxy 2`.
+    pub fn at(self, what: &str, index: usize) -> Failure {
+        Failure { message: format!("{} at {what} {}", self.message, index + 1), ..self }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let status = match &error {
-            Error::Missing(_) | Error::Toxic(_) => StatusCode::BAD_REQUEST,
-            Error::ProxyExists | Error::ToxicExists => StatusCode::CONFLICT,
-            Error::ProxyNotFound | Error::ToxicNotFound => StatusCode::NOT_FOUND,
-            Error::Listen { .. } | Error::Address(_) | Error::Stopped | Error::Protocol { .. } => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Error::Missing(_) | Error::Toxic(_) => 400,
+            Error::ProxyNotFound | Error::ToxicNotFound | Error::Stopped => 404,
+            Error::ProxyExists | Error::ToxicExists => 409,
+            Error::Listen { .. } | Error::Unresolved(_) | Error::Address(_) | Error::Protocol { .. } => 500,
         };
         Failure { status, message: error.to_string() }
     }
@@ -39,14 +38,5 @@ impl From<Error> for Failure {
 impl From<WireError> for Failure {
     fn from(error: WireError) -> Failure {
         Error::from(error).into()
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let body = json!({"error": self.message, "status": self.status.as_u16()});
-        let mut response = (self.status, format!("{body}\n")).into_response();
-        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
     }
 }

@@ -1,98 +1,153 @@
-//! JSON as Toxiproxy reads and writes it.
+//! Bodies as Toxiproxy reads and writes them.
 //!
-//! Reading is as lenient as Go's decoder: keys in any case, unknown keys ignored, null counts as absent, bytes after
-//! the first value are ignored.
-
-use serde_json::{Map, Value, json};
+//! Reading is as lenient as Go's decoder: keys in any case, of several the last one counts, unknown keys are ignored,
+//! null counts as absent. A value of the wrong type is refused with Go's words.
 
 use super::error::Failure;
-use crate::proxy::Proxy;
-use crate::toxic::{Toxic, Type};
+use crate::json::Json;
+use crate::proxy::{Proxy, ProxyConfig};
+use crate::toxic::{Number, Toxic, Type};
 
-/// The body's first JSON value.
-pub(super) fn parse(body: &[u8]) -> Result<Value, Failure> {
-    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    match values.next() {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) if error.is_eof() => Err(Failure::body("unexpected EOF")),
-        Some(Err(error)) => Err(Failure::body(error)),
-        None => Err(Failure::body("EOF")),
-    }
+/// The fields of an object; `owner` is the name that Toxiproxy's messages give it.
+pub(super) struct Fields {
+    owner: &'static str,
+    fields: Vec<(String, Json)>,
 }
 
-/// An object's fields.
-pub(super) struct Fields(Map<String, Value>);
-
 impl Fields {
-    pub fn parse(body: &[u8]) -> Result<Fields, Failure> {
-        Fields::of(parse(body)?)
-    }
-
-    pub fn of(value: Value) -> Result<Fields, Failure> {
+    /// `go_type` is the type that Toxiproxy reads `value` into.
+    pub fn of(value: Json, owner: &'static str, go_type: &str) -> Result<Fields, Failure> {
         match value {
-            Value::Object(fields) => Ok(Fields(fields)),
-            Value::Null => Ok(Fields(Map::new())),
-            other => Err(Failure::body(format!("json: cannot unmarshal {} into an object", kind(&other)))),
+            Json::Object(fields) => Ok(Fields { owner, fields }),
+            Json::Null => Ok(Fields { owner, fields: Vec::new() }),
+            other => Err(Failure::body(format!(
+                "json: cannot unmarshal {} into Go value of type {go_type}",
+                other.kind()
+            ))),
         }
     }
 
-    fn get(&self, name: &str) -> Option<&Value> {
-        let found = self.0.iter().rfind(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value).filter(|value| !value.is_null())
-    }
-
-    fn read<'a, T>(
-        &'a self,
+    fn read<T>(
+        &self,
         name: &str,
-        expected: &str,
-        read: impl Fn(&'a Value) -> Option<T>,
+        go_type: &str,
+        read: impl Fn(&Json) -> Result<T, String>,
     ) -> Result<Option<T>, Failure> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| {
-            Failure::body(format!(
-                "json: cannot unmarshal {} into field {name} of type {expected}",
-                kind(value)
-            ))
-        })
+        let mut found = None;
+        let named =
+            self.fields.iter().filter(|(key, value)| key.eq_ignore_ascii_case(name) && *value != Json::Null);
+        for (_, value) in named {
+            found = Some(read(value).map_err(|what| {
+                Failure::body(format!(
+                    "json: cannot unmarshal {what} into Go struct field {}.{name} of type {go_type}",
+                    self.owner
+                ))
+            })?);
+        }
+        Ok(found)
     }
 
     pub fn text(&self, name: &str) -> Result<Option<String>, Failure> {
-        Ok(self.read(name, "string", Value::as_str)?.map(str::to_owned))
+        self.read(name, "string", |value| match value {
+            Json::Text(text) => Ok(text.clone()),
+            other => Err(other.kind().to_owned()),
+        })
     }
 
     pub fn flag(&self, name: &str) -> Result<Option<bool>, Failure> {
-        self.read(name, "bool", Value::as_bool)
+        self.read(name, "bool", |value| match value {
+            Json::Bool(flag) => Ok(*flag),
+            other => Err(other.kind().to_owned()),
+        })
     }
 
     pub fn float(&self, name: &str) -> Result<Option<f32>, Failure> {
-        #[expect(clippy::cast_possible_truncation, reason = "Toxiproxy's toxicity is a 32-bit float")]
-        let narrow = |value: f64| value as f32;
-        // A number beyond the type is refused and not made infinite.
-        self.read(name, "float32", |value| value.as_f64().map(narrow).filter(|number| number.is_finite()))
+        self.read(name, "float32", |value| match value {
+            Json::Number(text) => match text.parse::<f32>() {
+                Ok(value) if value.is_finite() => Ok(value),
+                _ => Err(format!("number {text}")),
+            },
+            other => Err(other.kind().to_owned()),
+        })
     }
 
-    pub fn object(&self, name: &str) -> Result<Map<String, Value>, Failure> {
-        Ok(self.read(name, "object", Value::as_object)?.cloned().unwrap_or_default())
+    pub fn attributes(&self) -> Result<Vec<(String, Json)>, Failure> {
+        let read = self.read("attributes", "toxics.NoopToxic", |value| match value {
+            Json::Object(fields) => Ok(fields.clone()),
+            other => Err(other.kind().to_owned()),
+        });
+        Ok(read?.unwrap_or_default())
+    }
+
+    fn list(&self, name: &str, go_type: &str) -> Result<Vec<Json>, Failure> {
+        let read = self.read(name, go_type, |value| match value {
+            Json::Array(items) => Ok(items.clone()),
+            other => Err(other.kind().to_owned()),
+        });
+        Ok(read?.unwrap_or_default())
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+/// A proxy as a client describes it.
+#[derive(Debug)]
+pub(super) struct Description {
+    pub config: ProxyConfig,
+    pub enabled: bool,
+    /// Toxiproxy knows none here: they act before the first connection is taken.
+    pub toxics: Vec<Toxic>,
+}
+
+impl Description {
+    /// `seed` is the seed of what is drawn in the proxy.
+    pub fn read(fields: &Fields, seed: u64) -> Result<Description, Failure> {
+        let name = fields.text("name")?.unwrap_or_default();
+        let listen = fields.text("listen")?.unwrap_or_default();
+        let upstream = fields.text("upstream")?.unwrap_or_default();
+        let enabled = fields.flag("enabled")?.unwrap_or(true);
+        let listed = fields.list("toxics", "[]toxics.ToxicWrapper")?;
+        let mut toxics: Vec<Toxic> = Vec::new();
+        for (index, toxic) in listed.into_iter().enumerate() {
+            let toxic = described_toxic(toxic, &toxics).map_err(|failure| failure.at("toxic", index))?;
+            toxics.push(toxic);
+        }
+        Ok(Description {
+            config: ProxyConfig { name, listen, upstream, seed, protocol: None },
+            enabled,
+            toxics,
+        })
     }
+
+    /// The first field that is needed and not there.
+    pub fn missing(&self) -> Option<&'static str> {
+        match &self.config {
+            ProxyConfig { name, .. } if name.is_empty() => Some("name"),
+            ProxyConfig { upstream, .. } if upstream.is_empty() => Some("upstream"),
+            _ => None,
+        }
+    }
+}
+
+fn described_toxic(value: Json, before: &[Toxic]) -> Result<Toxic, Failure> {
+    let fields = toxic_fields(value)?;
+    let attributes = fields.attributes()?;
+    let mut toxic = toxic(&fields)?;
+    if before.iter().any(|known| known.name == toxic.name) {
+        return Err(crate::proxy::Error::ToxicExists.into());
+    }
+    toxic.merge(&attributes)?;
+    Ok(toxic)
+}
+
+pub(super) fn toxic_fields(value: Json) -> Result<Fields, Failure> {
+    Fields::of(value, "ToxicWrapper", "toxics.ToxicWrapper")
 }
 
 /// A toxic as a client asks for it; its attributes are read by the caller, after the name is known to be free.
 pub(super) fn toxic(fields: &Fields) -> Result<Toxic, Failure> {
-    let stream = fields.text("stream")?.unwrap_or_else(|| "downstream".into());
     let given = fields.text("name")?.filter(|name| !name.is_empty());
-    let toxicity = fields.float("toxicity")?.unwrap_or(1.0);
     let kind = fields.text("type")?.unwrap_or_default();
+    let stream = fields.text("stream")?.unwrap_or_else(|| "downstream".into());
+    let toxicity = fields.float("toxicity")?.unwrap_or(1.0);
     let mut toxic = Toxic { name: String::new(), kind: Type::Noop, stream, toxicity, values: Vec::new() };
     toxic.direction()?;
     toxic.kind = Type::parse(&kind)?;
@@ -100,98 +155,107 @@ pub(super) fn toxic(fields: &Fields) -> Result<Toxic, Failure> {
     Ok(toxic)
 }
 
-pub(super) fn toxic_json(toxic: &Toxic) -> Value {
-    let values = toxic.values.iter().copied().chain(std::iter::repeat(0));
-    let attributes: Map<String, Value> = toxic
-        .kind
-        .attributes()
-        .iter()
-        .zip(values)
-        .map(|(name, value)| ((*name).to_owned(), value.into()))
-        .collect();
-    json!({
-        "attributes": attributes,
-        "name": toxic.name,
-        "type": toxic.kind.name(),
-        "stream": toxic.stream,
-        "toxicity": toxicity_json(toxic.toxicity),
-    })
+pub(super) fn toxic_json(toxic: &Toxic) -> Json {
+    let attributes = toxic.attributes().map(|(name, value)| {
+        let value = match value {
+            Number::Whole(value) => value.into(),
+            Number::Real(value) => Json::float64(value),
+        };
+        (name.to_owned(), value)
+    });
+    Json::object([
+        ("attributes", Json::Object(attributes.collect())),
+        ("name", toxic.name.as_str().into()),
+        ("type", toxic.kind.name().into()),
+        ("stream", toxic.stream.as_str().into()),
+        ("toxicity", Json::float32(toxic.toxicity)),
+    ])
 }
 
-/// The shortest decimal that means the same 32-bit float, without a fraction where there is none.
-fn toxicity_json(toxicity: f32) -> Value {
-    if toxicity.fract() == 0.0 && toxicity.abs() < 1e9 {
-        #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
-        return json!(toxicity as i64);
-    }
-    toxicity.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+pub(super) fn toxics_json(proxy: &Proxy) -> Json {
+    Json::Array(proxy.toxics().iter().map(toxic_json).collect())
 }
 
-pub(super) fn toxics_json(proxy: &Proxy) -> Value {
-    proxy.toxics().iter().map(toxic_json).collect()
-}
-
-pub(super) fn proxy_json(proxy: &Proxy) -> Value {
-    json!({
-        "name": proxy.name(),
-        "listen": proxy.listen(),
-        "upstream": proxy.upstream(),
-        "enabled": proxy.enabled(),
-        "toxics": toxics_json(proxy),
-    })
+pub(super) fn proxy_json(proxy: &Proxy) -> Json {
+    Json::object([
+        ("name", proxy.name().into()),
+        ("listen", proxy.listen().into()),
+        ("upstream", proxy.upstream().into()),
+        ("enabled", proxy.enabled().into()),
+        ("toxics", toxics_json(proxy)),
+    ])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn keys_are_read_in_any_case_and_null_is_absent() {
-        let fields =
-            Fields::parse(br#"{"NAME":"a","enabled":null,"Toxicity":0.2} trailing"#).expect("an object");
-        assert_eq!(fields.text("name").expect("text"), Some("a".into()));
-        assert_eq!(fields.flag("enabled").expect("absent"), None);
-        assert_eq!(fields.float("toxicity").expect("a number"), Some(0.2));
+    fn fields(body: &str) -> Fields {
+        Fields::of(Json::first(body.as_bytes()).expect("a value"), "Proxy", "toxiproxy.Proxy")
+            .expect("an object")
     }
 
     #[test]
     fn a_number_beyond_the_type_is_refused() {
-        let toxicity = |body: &str| Fields::parse(body.as_bytes()).expect("an object").float("toxicity");
+        let toxicity = |body: &str| fields(body).float("toxicity");
         assert!(toxicity(r#"{"toxicity":1e300}"#).is_err());
-        assert_eq!(toxicity(r#"{"toxicity":-3e38}"#).expect("a number"), Some(-3e38));
+        assert_eq!(toxicity(r#"{"toxicity":-3e38}"#), Ok(Some(-3e38)));
     }
 
     #[test]
-    fn broken_bodies_are_named_as_go_names_them() {
-        let message = |body: &[u8]| Fields::parse(body).err().expect("broken").message;
-        assert_eq!(message(b""), "bad request body: EOF");
-        assert_eq!(message(br#"{"name":"#), "bad request body: unexpected EOF");
-        assert!(message(b"[]").starts_with("bad request body: json: cannot unmarshal array"));
+    fn keys_are_read_in_any_case_the_last_one_counts_and_null_is_absent() {
+        let fields = fields(r#"{"name":"a","NAME":"b","Name":null,"enabled":null,"Toxicity":0.2}"#);
+        assert_eq!(fields.text("name"), Ok(Some("b".into())));
+        assert_eq!(fields.flag("enabled"), Ok(None));
+        assert_eq!(fields.float("toxicity"), Ok(Some(0.2)));
     }
 
     #[test]
-    fn toxicity_is_written_as_short_as_it_was_given() {
-        assert_eq!(toxicity_json(1.0).to_string(), "1");
-        assert_eq!(toxicity_json(0.2).to_string(), "0.2");
-        assert_eq!(toxicity_json(-1.5).to_string(), "-1.5");
+    fn wrong_types_are_refused_in_gos_words() {
+        let fields = fields(r#"{"name":1.5,"enabled":"true","toxicity":1e99,"attributes":[]}"#);
+        let prefix = "bad request body: json: cannot unmarshal";
+        let message = |failure: Option<Failure>| failure.expect("a failure").message;
+        assert_eq!(
+            message(fields.text("name").err()),
+            format!("{prefix} number into Go struct field Proxy.name of type string")
+        );
+        assert_eq!(
+            message(fields.flag("enabled").err()),
+            format!("{prefix} string into Go struct field Proxy.enabled of type bool")
+        );
+        assert_eq!(
+            message(fields.float("toxicity").err()),
+            format!("{prefix} number 1e99 into Go struct field Proxy.toxicity of type float32")
+        );
+        assert_eq!(
+            message(Fields::of(Json::Array(Vec::new()), "Proxy", "toxiproxy.Proxy").err()),
+            format!("{prefix} array into Go value of type toxiproxy.Proxy")
+        );
     }
 
     #[test]
-    fn attributes_must_be_integers() {
-        let fields = Fields::parse(br#"{"type":"latency"}"#).expect("an object");
+    fn attributes_are_integers_and_nothing_is_half_applied() {
+        let fields = fields(r#"{"type":"latency"}"#);
         let mut toxic = toxic(&fields).expect("a toxic");
         assert_eq!(toxic.name, "latency_downstream");
-        for wrong in [json!(1.5), json!("100"), json!(1e3), json!(true)] {
-            let given = Map::from_iter([("jitter".to_owned(), json!(7)), ("latency".to_owned(), wrong)]);
-            assert!(toxic.merge(&given).is_err());
+        for wrong in ["1.5", "1000.0", "1e3", "\"100\"", "true", "9223372036854775808", "{}"] {
+            let value = Json::first(wrong.as_bytes()).expect("a value");
+            let given = [("jitter".to_owned(), 7_i64.into()), ("latency".to_owned(), value)];
+            assert!(toxic.merge(&given).is_err(), "{wrong}");
         }
-        assert_eq!(
-            toxic_json(&toxic)["attributes"],
-            json!({"latency": 0, "jitter": 0}),
-            "nothing half applied"
-        );
-        let given = Map::from_iter([("LATENCY".to_owned(), json!(7)), ("other".to_owned(), json!("x"))]);
+        let attributes = |toxic: &Toxic| toxic_json(toxic).to_string();
+        assert!(attributes(&toxic).starts_with(r#"{"attributes":{"latency":0,"jitter":0},"#));
+        let given = [("LATENCY".to_owned(), 7_i64.into()), ("other".to_owned(), "x".into())];
         toxic.merge(&given).expect("an integer");
-        assert_eq!(toxic_json(&toxic)["attributes"], json!({"latency": 7, "jitter": 0}));
+        assert!(attributes(&toxic).starts_with(r#"{"attributes":{"latency":7,"jitter":0},"#));
+    }
+
+    #[test]
+    fn packet_loss_has_floats_with_their_own_defaults() {
+        let mut toxic = toxic(&fields(r#"{"type":"packet_loss"}"#)).expect("a toxic");
+        assert!(toxic_json(&toxic).to_string().contains(r#"{"loss_rate":0.1,"correlation":0}"#));
+        let half = [("loss_rate".to_owned(), Json::Number("5e-1".into()))];
+        toxic.merge(&half).expect("a float");
+        assert!(toxic_json(&toxic).to_string().contains(r#"{"loss_rate":0.5,"correlation":0}"#));
     }
 }

@@ -13,7 +13,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("listen tcp: address {0}: missing port in address")]
+    /// The address to listen on cannot be used at all.
+    #[error("listen tcp: {0}")]
+    Unresolved(String),
+    /// The new address of a proxy that exists cannot be used at all.
+    #[error("{0}")]
     Address(String),
     #[error("missing required field: {0}")]
     Missing(&'static str),

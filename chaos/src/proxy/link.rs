@@ -53,6 +53,7 @@ pub(super) struct Link<'a> {
     shared: &'a Shared,
     /// Version of the plan that the pipeline follows; `None`: none yet.
     followed: Option<u64>,
+    received: &'a AtomicU64,
     written: &'a AtomicU64,
     silenced: &'a Silenced,
     wire: Option<&'a Wire>,
@@ -79,15 +80,17 @@ impl<'a> Link<'a> {
         silenced: &'a Silenced,
         wire: Option<&'a Wire>,
     ) -> Link<'a> {
-        let written = match way {
-            Direction::Upstream => &shared.totals.bytes_upstream,
-            _ => &shared.totals.bytes_downstream,
+        let totals = &shared.totals;
+        let (received, written) = match way {
+            Direction::Upstream => (&totals.received_upstream, &totals.bytes_upstream),
+            _ => (&totals.received_downstream, &totals.bytes_downstream),
         };
         Link {
             way,
             pipeline,
             shared,
             followed: None,
+            received,
             written,
             silenced,
             wire,
@@ -235,6 +238,7 @@ impl<'a> Link<'a> {
             // What was injected before these bytes came acts on them.
             self.follow_plan();
             let bytes = buffer.filled();
+            self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if bytes.is_empty() {
                 self.receive_end(Finish::Close);
                 return Moved::Something;

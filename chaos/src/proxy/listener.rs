@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::Error;
+use super::address;
 use super::connection;
 use super::event::What;
 use super::state::Shared;
@@ -18,23 +19,9 @@ const BACKLOG: u32 = 1024;
 /// Pause before a port that is taken is tried again, or before accepting when descriptors have run out.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Looks `host:port` up. An empty string means a free port on the loopback interface, an empty host all interfaces.
-pub(super) async fn resolve(listen: &str) -> Result<SocketAddr, Error> {
-    let text = match listen {
-        "" => "127.0.0.1:0".to_owned(),
-        port if port.starts_with(':') => format!("0.0.0.0{port}"),
-        other => other.to_owned(),
-    };
-    if !text.contains(':') {
-        return Err(Error::Address(text));
-    }
-    let failed = |source| Error::Listen { address: text.clone(), source };
-    let mut found = tokio::net::lookup_host(&text).await.map_err(failed)?;
-    found.next().ok_or_else(|| Error::Address(text.clone()))
-}
-
+/// Listens on `host:port`.
 pub(super) async fn bind_text(listen: &str) -> Result<TcpListener, Error> {
-    let address = resolve(listen).await?;
+    let address = address::resolve(listen).await.map_err(Error::Unresolved)?;
     bind(address).map_err(|source| Error::Listen { address: address.to_string(), source })
 }
 
@@ -65,11 +52,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         let wanted = plan.borrow_and_update().clone();
         port = follow(&shared, port, wanted.open(), wanted.address);
-        let is_open = matches!(port, Port::Open(_));
-        shared.gate.send_replace(is_open);
         if shared.stopped.is_cancelled() {
+            // Whatever the plan said when it was looked at: nobody would close the port or tell of it later.
+            drop(port);
+            shared.gate.send_replace(false);
             return;
         }
+        let is_open = matches!(port, Port::Open(_));
+        shared.gate.send_replace(is_open);
         tokio::select! {
             changed = plan.changed() => changed.expect("the plan's sender lives in shared"),
             () = accept(&shared, &port) => {}

@@ -5,6 +5,7 @@
 //! bounded. Faults and toxics act on live connections at once, idle ones too, and all of them go through the one
 //! pipeline of [`crate::toxic::pipeline`]. A proxy runs until [`Proxy::stop`]; dropping its handles does not end it.
 
+mod address;
 mod alarm;
 mod connection;
 mod error;
@@ -69,6 +70,10 @@ pub struct Counters {
     pub bytes_upstream: u64,
     /// Bytes written to the client.
     pub bytes_downstream: u64,
+    /// Bytes read from the client.
+    pub received_upstream: u64,
+    /// Bytes read from the server.
+    pub received_downstream: u64,
 }
 
 /// Handle of a running proxy; clones share it.
@@ -173,6 +178,8 @@ impl Proxy {
             reset: totals.reset.load(Ordering::Relaxed),
             bytes_upstream: totals.bytes_upstream.load(Ordering::Relaxed),
             bytes_downstream: totals.bytes_downstream.load(Ordering::Relaxed),
+            received_upstream: totals.received_upstream.load(Ordering::Relaxed),
+            received_downstream: totals.received_downstream.load(Ordering::Relaxed),
         }
     }
 
@@ -202,45 +209,38 @@ impl Proxy {
         self.close().await;
     }
 
-    /// Changes what is given. A changed address ends all connections; toxics stay.
+    /// Changes what is given. A changed address ends all connections; toxics stay. Fails without a change when the
+    /// address cannot be used at all, and leaves the proxy disabled with its new address when it is taken.
     pub(crate) async fn update(
         &self,
         listen: Option<String>,
         upstream: Option<String>,
         enabled: Option<bool>,
     ) -> Result<(), Error> {
+        let listen = listen.unwrap_or_else(|| self.listen());
+        // Before the lock: nobody else has to wait for a name server.
+        let resolved = address::resolve(&listen).await.map_err(Error::Address)?;
         let _change = self.shared.change.lock().await;
-        let resolved = match &listen {
-            Some(listen) => Some(listener::resolve(listen).await?),
-            None => None,
-        };
-        let moved = resolved.is_some_and(|to| !self.listens_on(to));
-        let redirected = upstream.as_ref().is_some_and(|to| *to != self.upstream());
-        if moved || redirected {
-            let wanted = enabled.unwrap_or_else(|| self.enabled());
+        let upstream = upstream.unwrap_or_else(|| self.upstream());
+        let wanted = enabled.unwrap_or_else(|| self.enabled());
+        if self.differs(resolved, &upstream) {
             self.close().await;
-            if let Some(listen) = listen.filter(|_| moved) {
-                self.shared.settings.lock().listen = listen;
-                self.shared.plan.send_modify(|plan| plan.address = None);
-            }
-            if let Some(upstream) = upstream {
-                self.set_upstream(upstream);
-            }
-            return if wanted { self.open().await } else { Ok(()) };
+            self.shared.settings.lock().listen = listen;
+            self.shared.plan.send_modify(|plan| plan.address = None);
+            self.set_upstream(upstream);
         }
-        match enabled {
-            Some(true) => self.open().await,
-            Some(false) => {
+        match wanted {
+            true => self.open().await,
+            false => {
                 self.close().await;
                 Ok(())
             }
-            None => Ok(()),
         }
     }
 
-    /// True when the proxy has this very address; port 0 is never the same.
-    pub(crate) fn listens_on(&self, address: SocketAddr) -> bool {
-        self.shared.plan.borrow().address == Some(address)
+    /// True unless the proxy shows these very addresses; port 0 is never the same.
+    pub(crate) fn differs(&self, listen: SocketAddr, upstream: &str) -> bool {
+        self.listen() != listen.to_string() || self.upstream() != upstream
     }
 
     async fn open(&self) -> Result<(), Error> {
@@ -255,7 +255,7 @@ impl Proxy {
         let refused = shared.plan.borrow().effects.iter().any(|effect| effect.kind == Kind::Refuse);
         let address = if refused {
             // Nothing may listen now; the listener comes back when the fault heals.
-            listener::resolve(&listen).await?
+            address::resolve(&listen).await.map_err(Error::Unresolved)?
         } else {
             let socket = listener::bind_text(&listen).await?;
             let address = socket.local_addr().map_err(|source| Error::Listen { address: listen, source })?;

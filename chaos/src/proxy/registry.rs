@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::event::Events;
-use super::{Error, Event, Proxy, ProxyConfig, listener};
+use super::{Error, Event, Proxy, ProxyConfig, address};
+use crate::toxic::Toxic;
 
 /// Handle of a set of proxies; clones share it.
 #[derive(Debug, Clone)]
@@ -49,20 +50,31 @@ impl Registry {
 
     /// Starts a proxy under its name. Fails when the name or the address is taken.
     pub async fn create(&self, config: ProxyConfig) -> Result<Proxy, Error> {
-        self.create_with(config, true).await
+        self.create_with(config, true, Vec::new()).await
     }
 
-    pub(crate) async fn create_with(&self, config: ProxyConfig, enabled: bool) -> Result<Proxy, Error> {
+    /// Makes a proxy; its toxics act before it takes the first connection. Nothing is left when that fails.
+    pub(crate) async fn create_with(
+        &self,
+        mut config: ProxyConfig,
+        enabled: bool,
+        toxics: Vec<Toxic>,
+    ) -> Result<Proxy, Error> {
+        // Before the lock: nobody else has to wait for a name server.
+        let resolved = if enabled { Some(address::resolve(&config.listen).await) } else { None };
         let _change = self.inner.change.lock().await;
         if self.get(&config.name).is_some() {
             return Err(Error::ProxyExists);
         }
-        self.start(config, enabled).await
+        if let Some(resolved) = resolved {
+            config.listen = resolved.map_err(Error::Unresolved)?.to_string();
+        }
+        self.start(config, enabled, toxics).await
     }
 
-    async fn start(&self, config: ProxyConfig, enabled: bool) -> Result<Proxy, Error> {
+    async fn start(&self, config: ProxyConfig, enabled: bool, toxics: Vec<Toxic>) -> Result<Proxy, Error> {
         let proxy = Proxy::disabled(config, self.inner.events.clone());
-        if enabled && let Err(error) = proxy.enable().await {
+        if let Err(error) = prepare(&proxy, enabled, toxics).await {
             proxy.stop().await;
             return Err(error);
         }
@@ -71,17 +83,20 @@ impl Registry {
     }
 
     /// The proxy of that name as it is when its addresses are the given ones, else a new one in its place.
-    pub(crate) async fn create_or_replace(&self, config: ProxyConfig, enabled: bool) -> Result<Proxy, Error> {
+    pub(crate) async fn create_or_replace(
+        &self,
+        config: ProxyConfig,
+        enabled: bool,
+        toxics: Vec<Toxic>,
+    ) -> Result<Proxy, Error> {
+        let resolved = address::resolve(&config.listen).await;
         let _change = self.inner.change.lock().await;
-        let Some(known) = self.get(&config.name) else { return self.start(config, enabled).await };
-        let same = known.upstream() == config.upstream
-            && (known.listen() == config.listen
-                || listener::resolve(&config.listen).await.is_ok_and(|address| known.listens_on(address)));
-        if same {
+        let Some(known) = self.get(&config.name) else { return self.start(config, enabled, toxics).await };
+        if !known.differs(resolved.map_err(Error::Address)?, &config.upstream) {
             return Ok(known);
         }
         known.disable().await;
-        let proxy = self.start(config, enabled).await?;
+        let proxy = self.start(config, enabled, toxics).await?;
         known.stop().await;
         Ok(proxy)
     }
@@ -111,4 +126,11 @@ impl Registry {
             proxy.stop().await;
         }
     }
+}
+
+async fn prepare(proxy: &Proxy, enabled: bool, toxics: Vec<Toxic>) -> Result<(), Error> {
+    for toxic in toxics {
+        proxy.add_toxic(toxic)?;
+    }
+    if enabled { proxy.enable().await } else { Ok(()) }
 }

@@ -57,6 +57,8 @@ pub(super) struct Totals {
     pub reset: AtomicU64,
     pub bytes_upstream: AtomicU64,
     pub bytes_downstream: AtomicU64,
+    pub received_upstream: AtomicU64,
+    pub received_downstream: AtomicU64,
 }
 
 #[derive(Debug)]

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::{Error, Proxy};
-use crate::fault::Direction;
+use crate::fault::{Direction, Evidence};
+use crate::json::Json;
 use crate::toxic::Toxic;
 use crate::toxic::effect::{Effect, Touched};
 
@@ -40,6 +39,12 @@ impl Proxy {
         toxics
     }
 
+    /// Each toxic with what it has touched so far, in the order of their creation.
+    pub fn toxic_evidence(&self) -> Vec<(Toxic, Evidence)> {
+        let toxics = self.shared.toxics.lock();
+        toxics.iter().map(|entry| (entry.toxic.clone(), entry.touched.evidence())).collect()
+    }
+
     pub fn toxic(&self, name: &str) -> Result<Toxic, Error> {
         let toxics = self.shared.toxics.lock();
         let entry = toxics.iter().find(|entry| entry.toxic.name == name).ok_or(Error::ToxicNotFound)?;
@@ -63,7 +68,7 @@ impl Proxy {
     pub fn update_toxic(
         &self,
         name: &str,
-        attributes: &Map<String, Value>,
+        attributes: &[(String, Json)],
         toxicity: Option<f32>,
     ) -> Result<Toxic, Error> {
         let mut toxics = self.shared.toxics.lock();

@@ -65,6 +65,11 @@ pub enum Kind {
     LimitData {
         bytes: u64,
     },
+    /// Drops chunks, each with probability `rate`, or `rate + correlation` after one that was dropped.
+    PacketLoss {
+        rate: f64,
+        correlation: f64,
+    },
 }
 
 impl Kind {
@@ -83,6 +88,7 @@ impl Kind {
             Kind::SlowClose { .. } => "slow_close",
             Kind::Slicer { .. } => "slicer",
             Kind::LimitData { .. } => "limit_data",
+            Kind::PacketLoss { .. } => "packet_loss",
         }
     }
 }

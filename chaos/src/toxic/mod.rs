@@ -7,10 +7,11 @@ use std::time::Duration;
 
 pub mod effect;
 pub mod pipeline;
+mod slices;
 mod stage;
 mod wire;
 
-pub use wire::{Toxic, Type, WireError};
+pub use wire::{Attribute, Number, Toxic, Type, WireError};
 
 /// No delay is longer: values from outside are cut to it, so that adding one to an instant cannot overflow.
 pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller passes the time and does the input and output. Bytes leave in the order in which they came, the
 //! queue is bounded ([`Pipeline::wants_input`] is the back pressure), and effects may come, change and go at any time.
-//! The order of work is fixed: swallow, delay, hold, limit, slice, pace; the end of the stream comes last.
+//! The order of work is fixed: swallow, lose, delay, hold, limit, slice, pace; the end of the stream comes last.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -192,7 +192,7 @@ impl Pipeline {
             touched.add_swallowed(bytes.len());
             return;
         }
-        if self.swallow(bytes.len(), now) {
+        if self.swallow(bytes.len(), now) || self.lose(bytes.len()) {
             return;
         }
         let delays = self.delays(bytes.len());
@@ -226,6 +226,17 @@ impl Pipeline {
             stage.mark(&self.marks);
         }
         swallowed
+    }
+
+    fn lose(&mut self, size: usize) -> bool {
+        for stage in &mut self.stages {
+            if stage.loses(&mut self.rng) {
+                stage.effect.touched.add_swallowed(size);
+                stage.mark(&self.marks);
+                return true;
+            }
+        }
+        false
     }
 
     fn delays(&mut self, size: usize) -> Vec<(u64, u64, Duration)> {

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 
 use super::effect::{Effect, Kind, Marks};
+use super::slices::Slices;
 
 /// Paced bytes go out in pieces worth at most this long, and at most this much unused time is made up for.
 const BURST: Duration = Duration::from_millis(10);
@@ -27,8 +28,11 @@ pub(super) struct Stage {
     paid_until: Instant,
     /// Piece whose turn comes at the instant.
     piece: Option<(usize, Instant)>,
+    slices: Slices,
     slice_left: usize,
     next_slice: Instant,
+    /// The chunk before was dropped.
+    lost: bool,
 }
 
 impl Stage {
@@ -43,8 +47,10 @@ impl Stage {
             passed: 0,
             paid_until: now,
             piece: None,
+            slices: Slices::default(),
             slice_left: 0,
             next_slice: now,
+            lost: false,
         }
     }
 
@@ -81,6 +87,17 @@ impl Stage {
         Some(Duration::try_from_secs_f64(delay.as_secs_f64() + offset).unwrap_or(Duration::ZERO))
     }
 
+    /// True when a chunk that arrives now is to be dropped.
+    pub fn loses(&mut self, rng: &mut ChaCha8Rng) -> bool {
+        let Kind::PacketLoss { rate, correlation } = self.effect.kind else { return false };
+        if !self.active {
+            return false;
+        }
+        let probability = if self.lost { rate + correlation } else { rate };
+        self.lost = rng.random::<f64>() < probability;
+        self.lost
+    }
+
     /// How many of `size` waiting bytes may go out and when; `None` while nothing may.
     pub fn pace(&mut self, size: usize, rng: &mut ChaCha8Rng, now: Instant) -> Option<(usize, Instant)> {
         match self.effect.kind {
@@ -88,11 +105,9 @@ impl Stage {
             Kind::Hold => None,
             Kind::Bandwidth { bytes_per_second: 0 } => None,
             Kind::Bandwidth { bytes_per_second } => Some(self.bandwidth(size, bytes_per_second, now)),
-            Kind::Slicer { average, variation, .. } if average > 0 => {
+            Kind::Slicer { average, variation, .. } => {
                 if self.slice_left == 0 {
-                    let low = average.saturating_sub(variation).max(1);
-                    let high = average.saturating_add(variation);
-                    self.slice_left = usize::try_from(rng.random_range(low..=high)).unwrap_or(usize::MAX);
+                    self.slice_left = self.slices.next(size, average, variation, rng);
                 }
                 Some((size.min(self.slice_left), self.next_slice))
             }
@@ -138,7 +153,12 @@ impl Stage {
                 self.effect.touched.add_delayed(count);
                 self.mark(marks);
             }
-            Kind::LimitData { .. } => self.passed += count as u64,
+            Kind::LimitData { bytes } => {
+                self.passed += count as u64;
+                if self.passed >= bytes {
+                    self.mark(marks);
+                }
+            }
             _ => {}
         }
     }

@@ -1,0 +1,125 @@
+//! What each call does to the proxies, in Toxiproxy's order of checks: the proxy is looked up before the body is read.
+
+use super::error::Failure;
+use super::populate::populate_reply;
+use super::reply::Reply;
+use super::route::Call;
+use super::server::{Body, Context};
+use super::wire::{self, Description, Fields};
+use super::{VERSION, metrics};
+use crate::json::Json;
+use crate::proxy::{Error, Proxy, Registry};
+
+type Answer = Result<Reply, Failure>;
+
+pub(super) async fn answer(context: &Context, call: Call, body: Body) -> Reply {
+    let registry = &context.registry;
+    let answer = match call {
+        Call::ListProxies => Ok(list_proxies(registry)),
+        Call::CreateProxy => create_proxy(registry, body).await,
+        Call::Populate => Ok(populate_reply(registry, body).await),
+        Call::ShowProxy(proxy) => show_proxy(registry, &proxy),
+        Call::UpdateProxy(proxy) => update_proxy(registry, &proxy, body).await,
+        Call::DeleteProxy(proxy) => delete_proxy(registry, &proxy).await,
+        Call::ListToxics(proxy) => list_toxics(registry, &proxy),
+        Call::CreateToxic(proxy) => create_toxic(registry, &proxy, body).await,
+        Call::ShowToxic(proxy, toxic) => show_toxic(registry, &proxy, &toxic),
+        Call::UpdateToxic(proxy, toxic) => update_toxic(registry, &proxy, &toxic, body).await,
+        Call::DeleteToxic(proxy, toxic) => delete_toxic(registry, &proxy, &toxic),
+        Call::Reset => reset(registry).await,
+        Call::Version => Ok(version()),
+        Call::Metrics => Ok(metrics::reply(registry, &context.options)),
+    };
+    answer.unwrap_or_else(|failure| Reply::failure(&failure))
+}
+
+fn find(registry: &Registry, name: &str) -> Result<Proxy, Failure> {
+    Ok(registry.get(name).ok_or(Error::ProxyNotFound)?)
+}
+
+async fn proxy_fields(body: Body) -> Result<Fields, Failure> {
+    Fields::of(body.json().await?, "Proxy", "toxiproxy.Proxy")
+}
+
+fn list_proxies(registry: &Registry) -> Reply {
+    let listed = registry.list();
+    let named = listed.iter().map(|proxy| (proxy.name().to_owned(), wire::proxy_json(proxy)));
+    Reply::json(200, &Json::Object(named.collect()))
+}
+
+async fn create_proxy(registry: &Registry, body: Body) -> Answer {
+    let wanted = Description::read(&proxy_fields(body).await?, registry.seed())?;
+    if let Some(field) = wanted.missing() {
+        return Err(Error::Missing(field).into());
+    }
+    let proxy = registry.create_with(wanted.config, wanted.enabled, wanted.toxics).await?;
+    Ok(Reply::json(201, &wire::proxy_json(&proxy)))
+}
+
+fn show_proxy(registry: &Registry, name: &str) -> Answer {
+    Ok(Reply::json(200, &wire::proxy_json(&find(registry, name)?)))
+}
+
+async fn update_proxy(registry: &Registry, name: &str, body: Body) -> Answer {
+    let proxy = find(registry, name)?;
+    let fields = proxy_fields(body).await?;
+    // Ignored, but not of any type.
+    fields.text("name")?;
+    proxy.update(fields.text("listen")?, fields.text("upstream")?, fields.flag("enabled")?).await?;
+    Ok(Reply::json(200, &wire::proxy_json(&proxy)))
+}
+
+async fn delete_proxy(registry: &Registry, name: &str) -> Answer {
+    registry.remove(name).await?;
+    Ok(Reply::empty(204))
+}
+
+fn list_toxics(registry: &Registry, name: &str) -> Answer {
+    Ok(Reply::json(200, &wire::toxics_json(&find(registry, name)?)))
+}
+
+async fn create_toxic(registry: &Registry, name: &str, body: Body) -> Answer {
+    let proxy = find(registry, name)?;
+    let fields = wire::toxic_fields(body.json().await?)?;
+    let attributes = fields.attributes()?;
+    let mut toxic = wire::toxic(&fields)?;
+    // A name that is taken is told before attributes that are wrong.
+    if proxy.toxic(&toxic.name).is_ok() {
+        return Err(Error::ToxicExists.into());
+    }
+    toxic.merge(&attributes)?;
+    let answer = wire::toxic_json(&toxic);
+    proxy.add_toxic(toxic)?;
+    Ok(Reply::json(200, &answer))
+}
+
+fn show_toxic(registry: &Registry, name: &str, toxic: &str) -> Answer {
+    Ok(Reply::json(200, &wire::toxic_json(&find(registry, name)?.toxic(toxic)?)))
+}
+
+async fn update_toxic(registry: &Registry, name: &str, toxic: &str, body: Body) -> Answer {
+    let proxy = find(registry, name)?;
+    proxy.toxic(toxic)?;
+    let fields = Fields::of(body.json().await?, "", "struct { Attributes interface {}; Toxicity float32 }")?;
+    let updated = proxy.update_toxic(toxic, &fields.attributes()?, fields.float("toxicity")?)?;
+    Ok(Reply::json(200, &wire::toxic_json(&updated)))
+}
+
+fn delete_toxic(registry: &Registry, name: &str, toxic: &str) -> Answer {
+    find(registry, name)?.remove_toxic(toxic)?;
+    Ok(Reply::empty(204))
+}
+
+/// Every proxy listens and has no toxics; faults that the harness injected stay.
+async fn reset(registry: &Registry) -> Answer {
+    for proxy in registry.list() {
+        proxy.enable().await?;
+        proxy.remove_toxics();
+    }
+    Ok(Reply::empty(204))
+}
+
+fn version() -> Reply {
+    let body = format!("{{\"version\": \"{VERSION}\"}}\n");
+    Reply::new(200, "application/json;charset=utf-8", body)
+}

@@ -1,0 +1,316 @@
+//! Client of Toxiproxy's API, for any server of it.
+//!
+//! A connection for each call, nothing kept between them. What a server refuses comes back with its status and its
+//! message.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+
+/// Longest time that a call may take: a little more than a server gives it.
+const CALL_MAX: Duration = Duration::from_secs(30);
+/// Port of an address that names none.
+const DEFAULT_PORT: u16 = 8474;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{given:?} is no address of an API: {reason}; write http://HOST:PORT")]
+    Address { given: String, reason: &'static str },
+    #[error("failed to reach the API at {authority}: {source}; is a server running there?")]
+    Connect {
+        authority: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the API at {authority} did not answer {call}: {reason}")]
+    Broken { authority: String, call: String, reason: String },
+    /// The server refused; `message` is its own.
+    #[error("{message} (status {status})")]
+    Refused { status: u16, message: String },
+    #[error("the API's answer to {call} is not what it should be: {reason}")]
+    Answer { call: String, reason: String },
+}
+
+/// A proxy as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proxy {
+    pub name: String,
+    pub listen: String,
+    pub upstream: String,
+    pub enabled: bool,
+    #[serde(default)]
+    pub toxics: Vec<Toxic>,
+}
+
+/// A toxic as the API shows it; a name that is empty is left to the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Toxic {
+    #[serde(default)]
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `upstream` or `downstream`.
+    pub stream: String,
+    /// Probability, 0 to 1, that a connection is affected.
+    pub toxicity: f32,
+    #[serde(default)]
+    pub attributes: Map<String, Value>,
+}
+
+/// What is to change; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ProxyChange {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+}
+
+/// What is to change; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ToxicChange {
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub attributes: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toxicity: Option<f32>,
+}
+
+/// Handle of a server's API.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// `host:port`
+    authority: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// `address` is `http://HOST:PORT`, or without the scheme; without a port it is 8474.
+    pub fn new(address: &str) -> Result<Client, Error> {
+        let wrong = |reason| Error::Address { given: address.to_owned(), reason };
+        if address.starts_with("https://") {
+            return Err(wrong("TLS is not spoken here"));
+        }
+        let rest = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+        if rest.is_empty() || rest.contains(['/', '@', '?', '#', ' ']) {
+            return Err(wrong("it has to be a host and a port and nothing else"));
+        }
+        let after_host = rest.rsplit_once(']').map_or(rest, |(_, after)| after);
+        let authority =
+            if after_host.contains(':') { rest.to_owned() } else { format!("{rest}:{DEFAULT_PORT}") };
+        Ok(Client { authority, token: None })
+    }
+
+    /// Sends the token of a server that demands one.
+    pub fn with_token(self, token: Option<String>) -> Client {
+        Client { token, ..self }
+    }
+
+    /// All proxies, by name.
+    pub async fn proxies(&self) -> Result<Vec<Proxy>, Error> {
+        let all: Map<String, Value> = self.call(Method::GET, "/proxies", None).await?;
+        let read: Result<Vec<Proxy>, _> =
+            all.into_iter().map(|(_, proxy)| serde_json::from_value(proxy)).collect();
+        let answer = |error: serde_json::Error| Error::Answer {
+            call: "GET /proxies".into(),
+            reason: error.to_string(),
+        };
+        let mut proxies = read.map_err(answer)?;
+        proxies.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(proxies)
+    }
+
+    pub async fn proxy(&self, name: &str) -> Result<Proxy, Error> {
+        self.call(Method::GET, &proxy_path(name), None).await
+    }
+
+    /// An empty `listen` leaves the address to the server.
+    pub async fn create(&self, name: &str, listen: &str, upstream: &str) -> Result<Proxy, Error> {
+        let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true});
+        self.call(Method::POST, "/proxies", Some(body)).await
+    }
+
+    pub async fn update(&self, name: &str, change: &ProxyChange) -> Result<Proxy, Error> {
+        // POST, since servers before 2.6 know no PATCH.
+        self.call(Method::POST, &proxy_path(name), Some(json!(change))).await
+    }
+
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        self.send(Method::DELETE, &proxy_path(name), None).await.map(drop)
+    }
+
+    /// Creates the proxies that are missing and replaces those that differ.
+    pub async fn populate(&self, proxies: &[Proxy]) -> Result<Vec<Proxy>, Error> {
+        #[derive(Deserialize)]
+        struct Populated {
+            proxies: Option<Vec<Proxy>>,
+        }
+        let answer: Populated = self.call(Method::POST, "/populate", Some(json!(proxies))).await?;
+        Ok(answer.proxies.unwrap_or_default())
+    }
+
+    /// Enables every proxy and removes all toxics.
+    pub async fn reset(&self) -> Result<(), Error> {
+        self.send(Method::POST, "/reset", None).await.map(drop)
+    }
+
+    pub async fn version(&self) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let answer: Version = self.call(Method::GET, "/version", None).await?;
+        Ok(answer.version)
+    }
+
+    pub async fn toxics(&self, proxy: &str) -> Result<Vec<Toxic>, Error> {
+        self.call(Method::GET, &format!("{}/toxics", proxy_path(proxy)), None).await
+    }
+
+    pub async fn add_toxic(&self, proxy: &str, toxic: &Toxic) -> Result<Toxic, Error> {
+        self.call(Method::POST, &format!("{}/toxics", proxy_path(proxy)), Some(json!(toxic))).await
+    }
+
+    pub async fn update_toxic(&self, proxy: &str, toxic: &str, change: &ToxicChange) -> Result<Toxic, Error> {
+        self.call(Method::POST, &toxic_path(proxy, toxic), Some(json!(change))).await
+    }
+
+    pub async fn remove_toxic(&self, proxy: &str, toxic: &str) -> Result<(), Error> {
+        self.send(Method::DELETE, &toxic_path(proxy, toxic), None).await.map(drop)
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<T, Error> {
+        let call = format!("{method} {path}");
+        let answer = self.send(method, path, body).await?;
+        serde_json::from_slice(&answer).map_err(|error| Error::Answer { call, reason: error.to_string() })
+    }
+
+    /// The body of a successful answer.
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Bytes, Error> {
+        let call = format!("{method} {path}");
+        let broken =
+            |reason: String| Error::Broken { authority: self.authority.clone(), call: call.clone(), reason };
+        let answered = tokio::time::timeout(CALL_MAX, self.exchange(method, path, body));
+        let late = || broken(format!("nothing came within {} s", CALL_MAX.as_secs()));
+        let (status, answer) = match answered.await.map_err(|_| late())? {
+            Ok(answer) => answer,
+            Err(Failed::Connect(source)) => {
+                return Err(Error::Connect { authority: self.authority.clone(), source });
+            }
+            Err(Failed::Http(error)) => return Err(broken(error.to_string())),
+            Err(Failed::Unsendable(what)) => return Err(broken(format!("{what} cannot be sent"))),
+        };
+        if (200..300).contains(&status) {
+            return Ok(answer);
+        }
+        let error = serde_json::from_slice::<Value>(&answer).ok();
+        let message = error.as_ref().and_then(|error| error["error"].as_str());
+        let message =
+            message.map_or_else(|| String::from_utf8_lossy(&answer).trim().to_owned(), str::to_owned);
+        Err(Error::Refused { status, message })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(u16, Bytes), Failed> {
+        let socket = TcpStream::connect(&self.authority).await.map_err(Failed::Connect)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        // Ends with the exchange, since the sender is dropped after it.
+        tokio::spawn(connection);
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(|_| Failed::Unsendable("the path"))?;
+        let headers = request.headers_mut();
+        headers.insert(
+            HOST,
+            HeaderValue::from_str(&self.authority).map_err(|_| Failed::Unsendable("the host"))?,
+        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(token) = &self.token {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let value = value.map_err(|_| Failed::Unsendable("the token"))?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+}
+
+enum Failed {
+    Connect(io::Error),
+    Http(hyper::Error),
+    /// What no request can carry.
+    Unsendable(&'static str),
+}
+
+impl From<hyper::Error> for Failed {
+    fn from(error: hyper::Error) -> Failed {
+        Failed::Http(error)
+    }
+}
+
+fn proxy_path(name: &str) -> String {
+    format!("/proxies/{}", encoded(name))
+}
+
+fn toxic_path(proxy: &str, toxic: &str) -> String {
+    format!("{}/toxics/{}", proxy_path(proxy), encoded(toxic))
+}
+
+fn encoded(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_may_lack_the_scheme_and_the_port() {
+        for (given, authority) in [
+            ("http://localhost:8474", "localhost:8474"),
+            ("http://localhost:8474/", "localhost:8474"),
+            ("localhost", "localhost:8474"),
+            ("http://10.0.0.1", "10.0.0.1:8474"),
+            ("[::1]", "[::1]:8474"),
+            ("http://[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(Client::new(given).expect("an address").authority, authority);
+        }
+        for given in ["", "http://", "https://a:1", "http://a/b", "http://u@a"] {
+            assert!(matches!(Client::new(given), Err(Error::Address { .. })), "{given}");
+        }
+    }
+
+    #[test]
+    fn names_are_encoded() {
+        assert_eq!(toxic_path("a b", "é/x"), "/proxies/a%20b/toxics/%C3%A9%2Fx");
+    }
+}

@@ -1,0 +1,248 @@
+//! `chaos-proxy` as a program: the server's flags and ends, and the verbs with their output and exit codes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chaos-proxy"));
+    for variable in ["CHAOS_PROXY_TOKEN", "TOXIPROXY_URL", "LOG_LEVEL"] {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A server that ends with the test.
+struct Server {
+    child: Child,
+    api: SocketAddr,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Server {
+        let mut child =
+            program().args(["-port", "0"]).args(arguments).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("its output")).lines();
+        let api = loop {
+            let line = lines.next().expect("it listens before it ends").expect("a line");
+            if let Some((_, rest)) = line.split_once("address=") {
+                break rest.split(' ').next().and_then(|text| text.parse().ok()).expect("an address");
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Server { child, api }
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        let host = format!("http://{}", self.api);
+        program().args(["--host", &host]).args(arguments.split_whitespace()).output().expect("it runs")
+    }
+
+    /// The output of a verb that succeeds.
+    fn done(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// The message of a verb that ends with `code`.
+    fn fails(&self, arguments: &str, code: i32) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "data on stdout, talk on stderr");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn proxies_are_created_listed_toggled_and_deleted() {
+    let server = Server::start(&[]);
+    assert_eq!(server.done("list"), "no proxies\n");
+    let created = server.done("create -l localhost:0 -u 127.0.0.1:6379 redis");
+    let address = created.trim().strip_prefix("Created new proxy redis on ").expect("a sentence").to_owned();
+    server.done("new web --listen 127.0.0.1:0 --upstream 127.0.0.1:80");
+    let listed = server.done("list");
+    let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS"]);
+    assert_eq!(rows[1], ["redis", &address, "127.0.0.1:6379", "enabled", "0"]);
+    assert_eq!((rows[2][0], rows.len()), ("web", 3));
+    assert_eq!(server.done("toggle redis"), "Proxy redis is now disabled\n");
+    assert!(server.done("ls").contains("disabled"));
+    assert_eq!(server.done("tog redis"), "Proxy redis is now enabled\n");
+    assert_eq!(server.done("delete redis"), "Deleted proxy redis\n");
+    assert_eq!(server.done("l").lines().count(), 2);
+}
+
+#[test]
+fn toxics_are_added_updated_inspected_and_removed() {
+    let server = Server::start(&[]);
+    server.done("create -l 127.0.0.1:0 -u 127.0.0.1:6379 redis");
+    assert!(server.done("inspect redis").ends_with("no toxics\n"));
+    let added = server.done("toxic add -t latency -n slow -a latency=100 -a jitter=50 -u redis");
+    assert_eq!(added, "Added upstream latency toxic 'slow' on proxy 'redis'\n");
+    let added = server.done("t a --type packet_loss --attribute loss_rate=0.25 --toxicity 0.5 redis");
+    assert_eq!(added, "Added downstream packet_loss toxic 'packet_loss_downstream' on proxy 'redis'\n");
+    assert_eq!(
+        server.done("toxic update -n slow -a jitter=25 redis"),
+        "Updated toxic 'slow' on proxy 'redis'\n"
+    );
+    let shown = server.done("inspect redis");
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1], ["TOXIC", "TYPE", "STREAM", "TOXICITY", "ATTRIBUTES"]);
+    assert_eq!(rows[2], ["slow", "latency", "upstream", "1", "latency=100", "jitter=25"]);
+    let loss =
+        ["packet_loss_downstream", "packet_loss", "downstream", "0.5", "loss_rate=0.25", "correlation=0"];
+    assert_eq!(rows[3], loss);
+    assert_eq!(server.done("toxic remove -n slow redis"), "Removed toxic 'slow' on proxy 'redis'\n");
+    assert_eq!(server.done("t d --toxicName packet_loss_downstream redis").lines().count(), 1);
+    assert!(server.done("i redis").ends_with("no toxics\n"));
+}
+
+#[test]
+fn what_the_server_refuses_ends_with_1_and_its_message() {
+    let server = Server::start(&[]);
+    server.done("create -l 127.0.0.1:0 -u x:1 a");
+    for (arguments, message) in [
+        ("inspect none", "error: proxy not found (status 404)\n"),
+        ("toggle none", "error: proxy not found (status 404)\n"),
+        ("create -l 127.0.0.1:0 -u x:1 a", "error: proxy already exists (status 409)\n"),
+        ("toxic add -t nope a", "error: invalid toxic type (status 400)\n"),
+        ("toxic remove -n none a", "error: toxic not found (status 404)\n"),
+    ] {
+        assert_eq!(server.fails(arguments, 1), message, "{arguments}");
+    }
+}
+
+#[test]
+fn wrong_arguments_end_with_2() {
+    let server = Server::start(&[]);
+    for arguments in [
+        "create a",
+        "create -l 127.0.0.1:0 a",
+        "toxic add a",
+        "toxic add -t latency -a latency a",
+        "toxic add -t latency --toxicity 2 a",
+        "toxic add -t latency -u -d a",
+        "toxic update a",
+        "nope",
+    ] {
+        assert!(server.fails(arguments, 2).contains("error:"), "{arguments}");
+    }
+    let output = program().args(["--host", "https://localhost:1", "list"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_with_3() {
+    // Bound and not listening: nobody answers there, and nobody else gets the port.
+    let kept = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    kept.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let address = kept.local_addr().expect("an address").as_socket().expect("of IP").to_string();
+    let output = program().args(["list", "--host", &address]).output().expect("it runs");
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{talk}");
+    assert!(talk.contains(&address) && talk.contains("is a server running there?"), "{talk}");
+}
+
+#[test]
+fn the_environment_names_the_server_and_its_token() {
+    let server = Server::start(&["--token", "secret"]);
+    assert!(server.fails("list", 1).contains("(status 401)"));
+    assert_eq!(server.done("list --token secret"), "no proxies\n");
+    let url = format!("http://{}", server.api);
+    let output = program().arg("list").env("TOXIPROXY_URL", url).env("CHAOS_PROXY_TOKEN", "secret").output();
+    assert_eq!(String::from_utf8_lossy(&output.expect("it runs").stdout), "no proxies\n");
+}
+
+#[test]
+fn a_file_creates_proxies_with_their_toxics() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxies.json");
+    let list = r#"[
+        {"name": "redis", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:6379",
+         "toxics": [{"type": "latency", "attributes": {"latency": 5}}]},
+        {"name": "web", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:80", "enabled": false}
+    ]"#;
+    std::fs::write(&file, list).expect("written");
+    let server = Server::start(&["-config", file.to_str().expect("text")]);
+    assert!(server.done("inspect redis").contains("latency=5 jitter=0"));
+    assert!(server.done("inspect web").contains("disabled"));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_ends_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxies.json");
+    for (list, message) in [
+        ("[{\"name\": \"a\"}]", "missing required field: upstream at proxy 1"),
+        ("[", "bad request body: unexpected EOF"),
+        (
+            "[{\"name\":\"a\",\"upstream\":\"x:1\",\"toxics\":[{\"type\":\"x\"}]}]",
+            "invalid toxic type at toxic 1 at proxy 1",
+        ),
+    ] {
+        std::fs::write(&file, list).expect("written");
+        let output = program().args(["-port", "0", "-config"]).arg(&file).output().expect("it runs");
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && talk.contains(message), "{talk}");
+    }
+    let output = program().args(["-port=0", "-config=/nowhere/at/all.json"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_server_with_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let output = program().args(["-port", &address.port().to_string()]).output().expect("it runs");
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{talk}");
+    assert!(talk.contains(&format!("failed to listen on {address}")), "{talk}");
+}
+
+#[test]
+fn signals_end_the_server_in_good_order() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::start(&[]);
+        server.done("create -l 127.0.0.1:0 -u x:1 a");
+        let id = i32::try_from(server.child.id()).expect("a process id");
+        kill(Pid::from_raw(id), signal).expect("it runs");
+        assert_eq!(server.child.wait().expect("it ends").code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn the_log_level_is_set_by_its_variable() {
+    let output = program().args(["-port", "0"]).env("LOG_LEVEL", "loud").output().expect("it runs");
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && talk.contains("LOG_LEVEL is \"loud\""), "{talk}");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let output = program().args(["-port", &port]).env("LOG_LEVEL", "fatal").output().expect("it runs");
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(talk.lines().count(), 1, "only why it ended: {talk}");
+}
+
+#[test]
+fn the_version_and_the_help_are_told() {
+    for flag in ["-version", "--version"] {
+        let output = program().arg(flag).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("chaos-proxy "));
+    }
+    let mut help = String::new();
+    let mut child = program().arg("-help").stdout(Stdio::piped()).spawn().expect("it runs");
+    child.stdout.take().expect("its output").read_to_string(&mut help).expect("text");
+    assert!(child.wait().expect("it ends").success() && help.contains("Exit codes:"), "{help}");
+}
