@@ -42,7 +42,11 @@ macro_rules! tests {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new().expect("an async runtime"));
-    let stage = if arguments.list { Err("only listed".to_owned()) } else { bring_up(&runtime) };
+    if arguments.list {
+        let listed = all().into_iter().map(|(name, _)| Trial::test(name, || Err("only listed".into())));
+        return libtest_mimic::run(&arguments, listed.collect()).exit_code();
+    }
+    let stage = bring_up(&runtime);
     let trials = all().into_iter().map(|(name, start)| trial(name, start, &stage, &runtime)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let left = stage.ok().and_then(Arc::into_inner).map(|stage| runtime.block_on(stage.down()));
