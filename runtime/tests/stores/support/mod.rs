@@ -41,7 +41,7 @@ impl Stage {
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores").join(&id);
         let run = Run::create(id, 1, folder, CancellationToken::new())
             .map_err(|error| Error::Start { what: "the run".to_owned(), source: error })?;
-        let request = Request { backend: BackendChoice::Process, settings, server: None };
+        let request = Request { backend: BackendChoice::Process, settings, ..Request::default() };
         let environment = Environment::up(&run, request).await?;
         Ok(Self { environment, taken: AtomicU32::new(1) })
     }
@@ -97,6 +97,7 @@ impl Link {
             listen: "127.0.0.1:0".to_owned(),
             upstream,
             seed: 1,
+            protocol: None,
         };
         let proxy = Proxy::start(config).await.expect("a free port");
         let through = redirected(&direct, proxy.listen_address());
