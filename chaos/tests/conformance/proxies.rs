@@ -31,7 +31,6 @@ cases!("proxies", ours: false, Setup { seed: 1, metrics: false, token: false }, 
     an_address_that_cannot_be_changes_nothing,
     an_address_that_is_taken_leaves_the_proxy_disabled_with_it,
     a_proxy_whose_address_was_taken_can_be_enabled_when_it_is_free,
-    a_name_with_a_slash_can_be_created_and_not_addressed,
     deleting_frees_the_name_and_the_port,
     deleting_twice_is_404,
     an_empty_listen_moves_to_a_free_port,
@@ -255,14 +254,6 @@ fn a_proxy_whose_address_was_taken_can_be_enabled_when_it_is_free(server: &Serve
     drop(taken);
     proxy.enable(true);
     round_trip(&mut connect(address), b"hello");
-}
-
-fn a_name_with_a_slash_can_be_created_and_not_addressed(server: &Server) {
-    assert_eq!(create(server, json!({"name": "a/b", "upstream": "x:1", "enabled": false})).0, 201);
-    for path in ["/proxies/a/b", "/proxies/a%2Fb"] {
-        assert_eq!(server.get(path).pair(), (404, "404 page not found\n".to_owned()), "{path}");
-    }
-    assert_eq!(server.show("/proxies")["a/b"]["name"], "a/b");
 }
 
 fn deleting_frees_the_name_and_the_port(server: &Server) {

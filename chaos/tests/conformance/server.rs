@@ -74,7 +74,9 @@ impl Server {
         if let Mode::Foreign(_) = mode {
             let Value::Object(proxies) = server.get("/proxies").json() else { panic!("no list of proxies") };
             for name in proxies.keys() {
-                assert_eq!(server.delete(&format!("/proxies/{name}")).status, 204);
+                let path =
+                    name.bytes().fold("/proxies/".to_owned(), |path, byte| format!("{path}%{byte:02X}"));
+                assert_eq!(server.delete(&path).status, 204, "{name} cannot be deleted from the server");
             }
         }
         server
