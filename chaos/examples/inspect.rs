@@ -42,7 +42,8 @@ async fn main() -> Result<(), Failure> {
         let (client, _) = listener.accept().await?;
         let rules = rules.clone();
         tokio::spawn(async move {
-            let end = connection(number, client, upstream, Inspector::new(protocol, &rules, number)).await;
+            let inspector = Inspector::new(protocol, &rules, number);
+            let end = Box::pin(connection(number, client, upstream, inspector)).await;
             println!("{number}: ended: {end:?}");
             for rule in rules {
                 println!("{number}: rule {}: {:?}", rule.id, rule.counters.read());

@@ -2,6 +2,7 @@
 
 mod protocol_support;
 
+use std::slice;
 use std::time::Duration;
 
 use chaos::protocol::inspector::Output;
@@ -82,7 +83,7 @@ fn offsets_and_lengths_cover_the_stream() {
 #[test]
 fn the_nth_commit_is_applied_and_its_acknowledgement_lost() {
     let rule = rule("pg.drop-ack = { nth = 2 }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     for _ in 0..2 {
         wire.up(query("INSERT INTO a VALUES (1)")).down([complete("INSERT 0 1"), ready(b'T')].concat());
         wire.client_got();
@@ -99,7 +100,7 @@ fn the_nth_commit_is_applied_and_its_acknowledgement_lost() {
 #[test]
 fn nothing_ends_before_the_server_is_done() {
     let rule = rule("pg.drop-ack = { match = 'INSERT INTO a' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     // Without BEGIN the statement is durable with ReadyForQuery only.
     wire.up([parse("", "insert into a values (1) returning id"), bind("", ""), execute(""), sync()].concat());
     wire.down([parse_complete(), bind_complete(), row(), complete("INSERT 0 1")].concat());
@@ -112,7 +113,7 @@ fn nothing_ends_before_the_server_is_done() {
 #[test]
 fn a_commit_that_the_server_fails_or_rolls_back_is_not_an_acknowledgement() {
     let rule = rule("pg.drop-ack = {}");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(query("COMMIT")).down([complete("ROLLBACK"), ready(b'I')].concat());
     wire.up(query("COMMIT")).down([error("40001"), ready(b'I')].concat());
     assert_eq!(kinds(&wire.client_got()), "CZ(I)E(40001)Z(I)");
@@ -123,7 +124,7 @@ fn a_commit_that_the_server_fails_or_rolls_back_is_not_an_acknowledgement() {
 #[test]
 fn a_swallowed_reply_can_leave_the_connection_open_and_silent() {
     let rule = rule("pg.drop-ack = { then = 'silence' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(query("COMMIT")).down([complete("COMMIT"), ready(b'I')].concat());
     wire.up(query("SELECT 1")).down([row(), complete("SELECT 1"), ready(b'I')].concat());
     assert_eq!(wire.end, None);
@@ -134,7 +135,7 @@ fn a_swallowed_reply_can_leave_the_connection_open_and_silent() {
 #[test]
 fn a_simple_query_fails_with_the_code_and_the_server_reports_the_status() {
     let rule = rule("pg.error = { sqlstate = '40001', match = '/^update/', nth = 1 }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(query("BEGIN")).down([complete("BEGIN"), ready(b'T')].concat());
     wire.server_got();
     wire.up(query("UPDATE a SET n = 1"));
@@ -150,7 +151,7 @@ fn a_simple_query_fails_with_the_code_and_the_server_reports_the_status() {
 #[test]
 fn an_execute_fails_in_its_place_and_the_rest_is_skipped_by_the_server() {
     let rule = rule("pg.error = { sqlstate = '40P01', match = 'stock' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([parse("a", "SELECT 1"), parse("b", "UPDATE stock SET n = 1"), sync()].concat());
     wire.down([parse_complete(), parse_complete(), ready(b'I')].concat());
     wire.server_got();
@@ -174,7 +175,7 @@ fn an_execute_fails_in_its_place_and_the_rest_is_skipped_by_the_server() {
 #[test]
 fn a_commit_that_fails_ends_its_transaction() {
     let rule = rule("pg.error = { sqlstate = '40001', match = 'COMMIT' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(query("COMMIT"));
     assert_eq!(wire.server_got(), query("ROLLBACK"));
     wire.down([complete("ROLLBACK"), ready(b'I')].concat());
@@ -205,12 +206,41 @@ fn a_fatal_error_closes_the_session() {
 #[test]
 fn a_request_behind_an_error_of_the_server_is_missed() {
     let rule = rule("pg.error = { sqlstate = '40001', match = 'b' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([parse("", "SELECT a"), bind("", ""), execute("")].concat());
     wire.up([parse("", "SELECT b"), bind("", ""), execute(""), sync()].concat());
     wire.down([parse_complete(), bind_complete(), error("22012"), ready(b'I')].concat());
     assert_eq!(kinds(&wire.client_got()), "12E(22012)Z(I)");
     assert_eq!(counts(&rule), (1, 0, 1, 0));
+}
+
+#[test]
+fn what_is_sent_into_the_servers_skipping_is_missed() {
+    let rules = [
+        rule("pg.error = { sqlstate = '40001', match = 'b' }"),
+        rule("pg.drop-ack = { match = 'c' }"),
+        rule("pg.slow = { delay = '1s', of = 'reply', match = 'd' }"),
+    ];
+    let mut wire = session(&rules);
+    wire.up([parse("", "SELECT a"), bind("", ""), execute("")].concat());
+    wire.down([parse_complete(), bind_complete(), error("22012")].concat());
+    for text in ["SELECT b", "SELECT c", "SELECT d"] {
+        wire.up([parse("", text), bind("", ""), execute("")].concat());
+    }
+    wire.up(sync()).down(ready(b'I'));
+    assert_eq!(kinds(&wire.client_got()), "12E(22012)Z(I)");
+    assert_eq!(rules.each_ref().map(|rule| counts(rule)), [(1, 0, 1, 0); 3]);
+}
+
+#[test]
+fn a_row_is_swallowed_to_its_end_even_if_nothing_more_is_seen() {
+    let rule = rule("pg.drop-ack = { match = 'SELECT' }");
+    let mut wire = session(slice::from_ref(&rule));
+    let row = message(b'D', &[b'x'; 1000]);
+    wire.up(query("SELECT 1")).down(&row[..500]).up(b"\xff").down(&row[500..]).down(ready(b'I'));
+    assert!(wire.inspector.opaque().is_some());
+    assert_eq!(kinds(&wire.client_got()), "Z(I)", "no half message");
+    assert_eq!(rule.counters.read().swallowed_bytes, row.len() as u64);
 }
 
 #[test]
@@ -233,7 +263,7 @@ fn a_slow_statement_holds_itself_or_its_reply_back() {
 fn an_encrypted_session_is_passed_and_every_rule_says_that_it_is_blind() {
     for (answer, request) in [(b"S", ssl()), (b"G", gss())] {
         let rule = rule("pg.error = { sqlstate = '40001' }");
-        let mut wire = Wire::new(Protocol::Postgres, &[rule.clone()]);
+        let mut wire = Wire::new(Protocol::Postgres, slice::from_ref(&rule));
         wire.up(&request).down(answer).up(b"\x16\x03\x01hello").down(b"\x16\x03\x03hi");
         assert_eq!(wire.inspector.opaque(), Some(Opaque::Encrypted));
         assert_eq!(wire.server_got(), [&request[..], b"\x16\x03\x01hello"].concat());
@@ -242,8 +272,8 @@ fn an_encrypted_session_is_passed_and_every_rule_says_that_it_is_blind() {
         // A rule that comes later is told as well, and none twice.
         let later = fault("pg.drop-ack = {}").expect("a fault").rule(8);
         let mut out = vec![];
-        wire.inspector.set_rules(&[later.clone()], &mut out);
-        wire.inspector.set_rules(&[later.clone()], &mut out);
+        wire.inspector.set_rules(slice::from_ref(&later), &mut out);
+        wire.inspector.set_rules(slice::from_ref(&later), &mut out);
         assert_eq!((counts(&later), out.len()), ((0, 0, 0, 1), 1));
     }
 }
@@ -267,7 +297,7 @@ fn a_request_to_cancel_passes() {
 #[test]
 fn what_is_not_the_protocol_passes_unseen() {
     let rule = rule("pg.drop-ack = {}");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up(b"Q\0\0").up(b"\0\x01garbage").down(b"whatever");
     assert!(matches!(wire.inspector.opaque(), Some(Opaque::Malformed(_))));
     assert_eq!(wire.server_got(), b"Q\0\0\0\x01garbage");
@@ -278,7 +308,7 @@ fn what_is_not_the_protocol_passes_unseen() {
 #[test]
 fn a_statement_that_nobody_saw_parsed_counts_as_blind() {
     let rule = rule("pg.error = { sqlstate = '40001' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     wire.up([bind("", "made_elsewhere"), execute(""), sync()].concat());
     assert_eq!(counts(&rule), (0, 0, 0, 1));
     assert_eq!(wire.server_got(), [bind("", "made_elsewhere"), execute(""), sync()].concat());
@@ -291,7 +321,7 @@ fn rules_that_come_later_know_the_statements_of_before() {
         .down([parse_complete(), ready(b'I')].concat());
     let rule = rule("pg.error = { sqlstate = '40001', match = 'UPDATE stock' }");
     let mut out = vec![];
-    wire.inspector.set_rules(&[rule.clone()], &mut out);
+    wire.inspector.set_rules(slice::from_ref(&rule), &mut out);
     wire.up([bind("", "s1"), execute(""), sync()].concat());
     assert_eq!(counts(&rule).0, 1);
 }
@@ -303,7 +333,7 @@ fn a_rule_does_not_act_on_half_a_message() {
     wire.up(&commit[..7]);
     assert_eq!(wire.to_server.len(), 7, "without rules nothing is kept back");
     let rule = rule("pg.reset = {}");
-    wire.inspector.set_rules(&[rule.clone()], &mut vec![]);
+    wire.inspector.set_rules(slice::from_ref(&rule), &mut vec![]);
     wire.up(&commit[7..]);
     assert_eq!((wire.server_got(), counts(&rule)), (commit, (0, 0, 0, 0)));
     wire.up(query("SELECT 1"));
@@ -313,7 +343,7 @@ fn a_rule_does_not_act_on_half_a_message() {
 #[test]
 fn a_large_statement_is_decided_by_its_beginning() {
     let rule = rule("pg.error = { sqlstate = '53100', match = 'INSERT INTO blobs' }");
-    let mut wire = session(&[rule.clone()]);
+    let mut wire = session(slice::from_ref(&rule));
     let large = query(&format!("INSERT INTO blobs VALUES ('{}')", "x".repeat(1_000_000)));
     for chunk in large.chunks(4096) {
         wire.up(chunk);

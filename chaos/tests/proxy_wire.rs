@@ -245,3 +245,37 @@ async fn a_link_that_was_not_told_its_protocol_takes_no_fault_on_messages() {
         proxy(address, Some(Protocol::Redis)).await.inject_wire(&drop_ack).await.expect_err("refused");
     assert_eq!(other.to_string(), "the fault is about pg messages, but the link speaks redis");
 }
+
+#[tokio::test]
+async fn the_event_stream_tells_the_life_of_a_connection_and_what_was_done_to_it() {
+    use chaos::fault::Direction;
+    use chaos::proxy::event::{How, What};
+
+    let (_, proxy) = redis().await;
+    let mut events = proxy.events();
+    let guard = inject(&proxy, "inject.redis.drop-reply = { command = \"SET\", nth = 2 }").await;
+    let mut client = connect(proxy.listen_address()).await;
+    assert_eq!(says(&mut client, &["SET", "a", "1"]).await, "+OK\r\n");
+    client.write_all(&command(&["SET", "a", "2"])).await.expect("written");
+    assert_reset(&mut client).await;
+    eventually("the connection is gone", || proxy.counters().active == 0).await;
+    guard.heal().await;
+
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        assert_eq!(&*event.proxy, "link");
+        told.push((event.connection, event.what));
+    }
+    let address = client.local_addr().expect("an address").to_string();
+    let [began, accepted, dialled, message, ended, healed] = told.as_slice() else { panic!("{told:#?}") };
+    let (_, What::Began { fault, kind: "redis.drop-reply", .. }) = began else { panic!("{began:?}") };
+    assert_eq!(*accepted, (Some(1), What::Accepted { client: address }));
+    assert!(matches!(dialled, (Some(1), What::Dialled { .. })), "{dialled:?}");
+    let struck = What::Message { fault: *fault, direction: Direction::Downstream, did: "acted" };
+    assert_eq!(*message, (Some(1), struck));
+    let (Some(1), What::Ended { how: How::Reset, bytes_upstream, bytes_downstream, .. }) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!((*bytes_upstream, *bytes_downstream), (2 * command(&["SET", "a", "1"]).len() as u64, 5));
+    assert_eq!(*healed, (None, What::Healed { fault: *fault }));
+}

@@ -2,20 +2,23 @@
 # Builds local images of Postgres, Redis and NATS for engines that reach no image registry:
 #   fraiseql-local/postgres:15  fraiseql-local/redis:7  fraiseql-local/nats:2.9
 # from the packages of Debian bookworm, by the package sources, proxy and CA settings of this machine. An image that is
-# present is kept; --force builds again. Exit codes: 0 all present, 2 something that is needed is missing. With --optional
-# a machine without a container engine is no error: what needs the images is then not run, and says so.
+# present is kept; --force builds again; --base makes only the base that they share. Exit codes: 0 all present, 2 something
+# that is needed is missing. With --optional a machine without a container engine is no error: what needs the images is
+# then not run, and says so.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 suite=bookworm
 base=fraiseql-local/base:$suite
 force=no
+only_base=no
 optional=no
 for word in "$@"; do
     case $word in
         --force) force=yes ;;
+        --base) only_base=yes ;;
         --optional) optional=yes ;;
-        *) echo "images: unknown option $word: --force or --optional" >&2; exit 2 ;;
+        *) echo "images: unknown option $word: --force, --base or --optional" >&2; exit 2 ;;
     esac
 done
 
@@ -67,7 +70,16 @@ build_base() {
         local mode=()
         [ "$(id -u)" = 0 ] && mode=(--mode=root)
         apt_settings >"$work/apt.conf"
-        mmdebstrap "${mode[@]}" --variant=minbase --aptopt="$work/apt.conf" \
+        # No documentation, as in the official slim image; licences stay.
+        local slim=()
+        for folder in doc man info locale groff lintian linda; do
+            slim+=(--dpkgopt="path-exclude=/usr/share/$folder/*")
+        done
+        slim+=(--dpkgopt='path-include=/usr/share/doc/*/copyright')
+        # Without this the layout of /usr is made by a package that brings all of Perl.
+        local merged=/usr/share/mmdebstrap/hooks/merged-usr
+        [ -d $merged ] && slim+=(--hook-dir=$merged --include=usr-is-merged)
+        mmdebstrap "${mode[@]}" --variant=minbase --aptopt="$work/apt.conf" "${slim[@]}" \
             --customize-hook="rm -f \"\$1\"/etc/apt/apt.conf.d/99mmdebstrap" \
             $suite "$work/base.tar" ${from:+"$from"} 2>"$work/base.log" ||
             { tail -20 "$work/base.log" >&2; fail "mmdebstrap failed"; }
@@ -101,6 +113,10 @@ build() {
         { tail -30 "$work/build.log" >&2; fail "building $tag failed"; }
 }
 
+if [ $only_base = yes ]; then
+    present "$base" && say "$base is present" || build_base
+    exit 0
+fi
 if [ $force = yes ]; then build_base; fi
 build postgres fraiseql-local/postgres:15
 build redis fraiseql-local/redis:7

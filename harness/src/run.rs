@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use chaos::fault::process::ProcessHandle;
 use chaos::ledger::Ledger;
 use tokio_util::sync::CancellationToken;
 
@@ -70,11 +71,8 @@ impl Run {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`: clock ticks from boot to the start of the process. `None` when there is no such
-/// process. Together with the pid it names a process for good.
+/// When the process with this pid started, in clock ticks since boot; `None` when there is no such process. Together with
+/// the pid it names a process for good.
 pub fn process_start_ticks(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the command in parentheses and may contain blanks and parentheses itself.
-    let rest = stat.rsplit_once(')')?.1;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    ProcessHandle::of(pid).ok().map(|handle| handle.start_ticks)
 }

@@ -1,6 +1,10 @@
 //! Environments for real: own Postgres, Redis and NATS come up behind their proxies, can be killed, frozen and brought
 //! back, and leave nothing behind however they end.
 
+#[macro_use]
+#[path = "support/trials.rs"]
+mod trials;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,6 +16,8 @@ use harness::environment::{
 };
 use harness::run::{Run, process_start_ticks};
 use tokio_util::sync::CancellationToken;
+
+use trials::{NotRun, Ran};
 
 /// Set for the copy of this test binary that is killed.
 const CHILD: &str = "FRAISEQL_TEST_UP_IN";
@@ -26,6 +32,15 @@ fn request(backend: BackendChoice) -> Request {
     // The API's port is one for the machine, and tests run side by side.
     settings.proxy.api = String::new();
     Request { backend, settings, server: None, ..Request::default() }
+}
+
+/// The environment; what this machine cannot do is not run, everything else that goes wrong fails the test.
+async fn up(run: &Run, backend: BackendChoice) -> Result<Environment, NotRun> {
+    match Environment::up(run, request(backend)).await {
+        Ok(environment) => Ok(environment),
+        Err(Error::NotPossible { reason, .. }) => Err(NotRun::because(reason)),
+        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+    }
 }
 
 async fn until<F: AsyncFnMut() -> Result<(), String>>(what: &str, mut check: F) {
@@ -106,47 +121,44 @@ async fn exercise(environment: &Environment) {
     assert!(environment.control("runtime").is_none(), "no server was asked for");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn own_processes_come_up_take_faults_and_leave_nothing() {
+async fn own_processes_come_up_take_faults_and_leave_nothing() -> Ran {
     let folder = tempfile::tempdir().expect("temporary folder");
     let run = run_in(folder.path());
-    let environment = Environment::up(&run, request(BackendChoice::Process)).await.expect("environment");
+    let environment = up(&run, BackendChoice::Process).await?;
     assert_eq!(environment.backend().kind, Kind::Process);
     exercise(&environment).await;
     assert_eq!(environment.down().await, vec![]);
     assert!(processes(run.folder()).len() >= 7, "initdb, three services and three restarts");
     assert_gone(run.folder());
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn containers_come_up_take_faults_and_leave_nothing() {
+async fn containers_come_up_take_faults_and_leave_nothing() -> Ran {
     let folder = tempfile::tempdir().expect("temporary folder");
     let run = run_in(folder.path());
-    let environment = match Environment::up(&run, request(BackendChoice::Container)).await {
-        Ok(environment) => environment,
-        Err(Error::NotPossible { reason, .. }) => {
-            eprintln!("NotRun: {reason}");
-            return;
-        }
-        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
-    };
+    let environment = up(&run, BackendChoice::Container).await?;
     assert_eq!(environment.backend().kind, Kind::Container);
     exercise(&environment).await;
     assert_eq!(environment.down().await, vec![]);
     assert_gone(run.folder());
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_leaves_nothing() {
+async fn a_panic_leaves_nothing() -> Ran {
     let folder = tempfile::tempdir().expect("temporary folder");
     let run = run_in(folder.path());
     let owner = run.clone();
     let task = tokio::spawn(async move {
-        let _environment =
-            Environment::up(&owner, request(BackendChoice::Process)).await.expect("environment");
+        let _environment = match up(&owner, BackendChoice::Process).await {
+            Ok(environment) => environment,
+            Err(not_run) => return not_run,
+        };
         panic!("planted");
     });
-    assert!(task.await.expect_err("the task panicked").is_panic());
+    match task.await {
+        Ok(not_run) => return Err(not_run),
+        Err(error) => assert!(error.is_panic()),
+    }
     assert!(!processes(run.folder()).is_empty());
     until("the ledger closes", async || {
         let open = ledger::read(&run.folder().join("ledger.jsonl")).expect("ledger").open;
@@ -154,30 +166,35 @@ async fn a_panic_leaves_nothing() {
     })
     .await;
     assert_gone(run.folder());
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupt_while_it_comes_up_leaves_nothing() {
+async fn an_interrupt_while_it_comes_up_leaves_nothing() -> Ran {
     let folder = tempfile::tempdir().expect("temporary folder");
     let run = run_in(folder.path());
     run.cancel().cancel();
     let result = Environment::up(&run, request(BackendChoice::Process)).await;
     assert!(matches!(result, Err(Error::Interrupted)));
     assert_gone(run.folder());
+    Ok(())
 }
 
-/// Brings an environment up and waits to be killed; does nothing when it is run as an ordinary test.
-#[tokio::test(flavor = "multi_thread")]
-async fn helper_that_is_killed() {
-    let Some(folder) = std::env::var_os(CHILD) else { return };
+/// Brings an environment up and waits to be killed. Is among the tests only in the copy that has [`CHILD`].
+async fn helper_that_is_killed() -> Ran {
+    let folder = std::env::var_os(CHILD).expect("only the copy runs it");
     let run = run_in(Path::new(&folder));
-    let _environment = Environment::up(&run, request(BackendChoice::Process)).await.expect("environment");
+    let _environment = match up(&run, BackendChoice::Process).await {
+        Ok(environment) => environment,
+        Err(not_run) => {
+            std::fs::write(Path::new(&folder).join("not-run"), not_run.to_string()).expect("say so");
+            return Err(not_run);
+        }
+    };
     std::fs::write(Path::new(&folder).join("is-up"), run.id()).expect("say so");
-    std::future::pending::<()>().await;
+    std::future::pending().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_harness_left_is_swept() {
+async fn what_a_killed_harness_left_is_swept() -> Ran {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut child = tokio::process::Command::new(std::env::current_exe().expect("own path"))
         .args(["--exact", "helper_that_is_killed"])
@@ -187,10 +204,15 @@ async fn what_a_killed_harness_left_is_swept() {
         .kill_on_drop(true)
         .spawn()
         .expect("second harness");
+    let not_run = folder.path().join("not-run");
     until("the second harness is up", async || {
-        if folder.path().join("is-up").exists() { Ok(()) } else { Err("not yet".into()) }
+        let said = folder.path().join("is-up").exists() || not_run.exists();
+        if said { Ok(()) } else { Err("not yet".into()) }
     })
     .await;
+    if let Ok(reason) = std::fs::read_to_string(&not_run) {
+        return Err(NotRun::because(reason));
+    }
     let id = std::fs::read_to_string(folder.path().join("is-up")).expect("run id");
     let left = folder.path().join(id);
     assert_eq!(cleanup::sweep(folder.path()).await, Vec::<String>::new(), "a live run was touched");
@@ -200,10 +222,10 @@ async fn what_a_killed_harness_left_is_swept() {
     assert!(swept.iter().all(|line| !line.contains(" stays: ")), "{swept:?}");
     assert_gone(&left);
     assert_eq!(cleanup::sweep(folder.path()).await, Vec::<String>::new(), "a second sweep found more");
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn missing_programs_are_fetched_and_run_with_their_own_libraries() {
+async fn missing_programs_are_fetched_and_run_with_their_own_libraries() -> Ran {
     use harness::environment::process::binaries::{Binaries, Search};
 
     // No folder is searched, so nothing is found however much is installed.
@@ -220,8 +242,7 @@ async fn missing_programs_are_fetched_and_run_with_their_own_libraries() {
         }
         (Err(Error::NotPossible { reason, hint }), _) if !Path::new("/usr/bin/apt-get").exists() => {
             assert!(!hint.is_empty());
-            eprintln!("NotRun: {reason}");
-            return;
+            return Err(NotRun::because(reason));
         }
         (first, second) => panic!("{first:?} {second:?}"),
     };
@@ -234,4 +255,20 @@ async fn missing_programs_are_fetched_and_run_with_their_own_libraries() {
             .expect("run it");
         assert!(output.status.success(), "{}: {output:?}", program.display());
     }
+    Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    let mut trials = trials![
+        own_processes_come_up_take_faults_and_leave_nothing,
+        containers_come_up_take_faults_and_leave_nothing,
+        a_panic_leaves_nothing,
+        an_interrupt_while_it_comes_up_leaves_nothing,
+        what_a_killed_harness_left_is_swept,
+        missing_programs_are_fetched_and_run_with_their_own_libraries,
+    ];
+    if std::env::var_os(CHILD).is_some() {
+        trials.extend(trials![helper_that_is_killed]);
+    }
+    trials::run(trials)
 }

@@ -6,12 +6,17 @@
 mod digest;
 #[path = "planted/stage.rs"]
 mod stage;
+#[macro_use]
+#[path = "support/trials.rs"]
+mod trials;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chaos::fault::{Existing, NetworkFault};
-use harness::environment::{Environment, Error, Request, ServerRequest, ServiceName};
+use harness::environment::{
+    BackendChoice, Environment, Error, ExternalUrls, Request, ServerRequest, ServiceName,
+};
 use harness::load;
 use harness::observe::{Recorder, sampler, scrape};
 use harness::scenario::readback::Sources;
@@ -20,6 +25,7 @@ use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use stage::{assert_nothing_is_left, calm, criterion, job, report, run_in, scenario, until, wrapped};
+use trials::{NotRun, Ran};
 
 /// Waits until no job is on its way: what is planted must not change what a worker still does.
 async fn idle(sources: &Sources) -> anyhow::Result<()> {
@@ -65,8 +71,7 @@ async fn lose_and_double(sources: Sources) -> anyhow::Result<(String, String)> {
     Ok((lost, doubled))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_write_and_a_job_that_took_effect_twice_are_named_with_their_keys() {
+async fn a_lost_write_and_a_job_that_took_effect_twice_are_named_with_their_keys() -> Ran {
     let _turn = stage::turn().await;
     let folder = tempfile::tempdir().expect("temporary folder");
     let run = run_in(folder.path(), &CancellationToken::new());
@@ -78,7 +83,7 @@ async fn a_lost_write_and_a_job_that_took_effect_twice_are_named_with_their_keys
             sender.send(keys).map_err(|_| anyhow::anyhow!("nobody wants the keys"))
         })
     }));
-    let Some(report) = report(&run, &mut job).await else { return };
+    let report = report(&run, &mut job).await?;
     let (lost, doubled) = planted.await.expect("the plant was set");
 
     let line = criterion(&report, "no-acked-write-lost");
@@ -102,20 +107,20 @@ async fn a_lost_write_and_a_job_that_took_effect_twice_are_named_with_their_keys
     assert_eq!(report.verdict, Verdict::InvariantViolated);
     assert_eq!(report.verdict.exit_code(), 1);
     assert_nothing_is_left(&run);
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_ignores_sigterm_is_residue_and_is_gone_with_its_children() {
+async fn a_server_that_ignores_sigterm_is_residue_and_is_gone_with_its_children() -> Ran {
     let _turn = stage::turn().await;
     let folder = tempfile::tempdir().expect("temporary folder");
     let deaf = "trap '' TERM\n\"$SERVER\" \"$@\" &\nwait";
-    let Some(server) = wrapped(folder.path(), deaf).await else { return };
+    let server = wrapped(folder.path(), deaf).await?;
     let run = run_in(folder.path(), &CancellationToken::new());
     let mut job = calm("4s", Some(&server));
     job.settings.server.grace_slack = Duration::from_secs(1);
     let seen = until("the server", async || stage::server_is_seen(&run));
     let (report, seen) = stage::beside(report(&run, &mut job), seen).await;
-    let Some(report) = report else { return };
+    let report = report?;
     seen.expect("the look for leftovers sees a server that runs");
     let line = criterion(&report, "nothing-left-behind");
     assert_eq!(line.outcome, Outcome::Fail);
@@ -123,10 +128,10 @@ async fn a_server_that_ignores_sigterm_is_residue_and_is_gone_with_its_children(
     assert_eq!(report.verdict, Verdict::Residue);
     assert_eq!(report.verdict.exit_code(), 5);
     assert_nothing_is_left(&run);
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leak_of_a_megabyte_a_second_is_named() {
+async fn a_leak_of_a_megabyte_a_second_is_named() -> Ran {
     let _turn = stage::turn().await;
     let folder = tempfile::tempdir().expect("temporary folder");
     // The pipe never has anything to read: a wait that needs no further process.
@@ -142,11 +147,11 @@ while kill -0 "$child" 2>/dev/null; do
     read -r -t 1 -u "$nothing"
 done
 wait "$child""#;
-    let Some(server) = wrapped(folder.path(), leaking).await else { return };
+    let server = wrapped(folder.path(), leaking).await?;
     let run = run_in(folder.path(), &CancellationToken::new());
     let mut job = calm("70s", Some(&server));
     job.plan.profile.leak.enabled = true;
-    let Some(report) = report(&run, &mut job).await else { return };
+    let report = report(&run, &mut job).await?;
     let line = criterion(&report, "leak-memory");
     assert_eq!(line.outcome, Outcome::Fail, "{}", line.detail);
     assert!(!line.proof.is_empty(), "the samples are shown");
@@ -156,10 +161,10 @@ wait "$child""#;
     assert_eq!(report.verdict, Verdict::SloMissed);
     assert_eq!(report.verdict.exit_code(), 2);
     assert_nothing_is_left(&run);
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fault_that_did_not_bite_makes_the_run_inconclusive() {
+async fn a_fault_that_did_not_bite_makes_the_run_inconclusive() -> Ran {
     let _turn = stage::turn().await;
     let folder = tempfile::tempdir().expect("temporary folder");
     let run = run_in(folder.path(), &CancellationToken::new());
@@ -169,7 +174,7 @@ async fn a_fault_that_did_not_bite_makes_the_run_inconclusive() {
         stop = { lasts = "2s" }
         evidence = { min_delayed_bytes = 1000000000000 }"#;
     let mut job = job(scenario("7s", weak), None);
-    let Some(report) = report(&run, &mut job).await else { return };
+    let report = report(&run, &mut job).await?;
     let line = criterion(&report, "evidence planted");
     assert!(matches!(&line.outcome, Outcome::Inconclusive(why) if why.contains("did not bite")), "{line:?}");
     assert!(!report.faults[0].bit && report.faults[0].verified_gone, "{:?}", report.faults);
@@ -177,10 +182,35 @@ async fn a_fault_that_did_not_bite_makes_the_run_inconclusive() {
     assert_eq!(report.verdict, Verdict::Inconclusive);
     assert_eq!(report.verdict.exit_code(), 3);
     assert_nothing_is_left(&run);
+    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupt_ends_the_run_soon_leaves_nothing_and_is_never_valid() {
+async fn a_kill_of_a_server_that_is_not_ours_is_not_run_and_nothing_starts() -> Ran {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let run = run_in(folder.path(), &CancellationToken::new());
+    let kill = r#"
+        inject.kill = { restart_after = "1s" }
+        start = { at = "2s" }
+        evidence = { min_processes = 1 }"#;
+    let mut job = job(scenario("7s", kill), None);
+    // Nobody listens there: a run that began would say so.
+    job.backend = BackendChoice::External(ExternalUrls {
+        postgres: "postgres://nobody@127.0.0.1:9/none".into(),
+        redis: "redis://127.0.0.1:9".into(),
+        nats: "nats://127.0.0.1:9".into(),
+    });
+    let report = report(&run, &mut job).await?;
+    let line = criterion(&report, "fault planted");
+    assert_eq!(line.outcome, Outcome::NotRun("the harness did not start redis".into()));
+    assert_eq!(report.criteria.len(), 1, "{:?}", report.criteria);
+    assert_eq!(report.verdict, Verdict::NotRun);
+    assert_eq!(report.verdict.exit_code(), 3);
+    let made: Vec<_> = std::fs::read_dir(run.folder()).expect("run folder").flatten().collect();
+    assert!(made.iter().all(|entry| entry.file_name() == "ledger.jsonl"), "{made:?}");
+    Ok(())
+}
+
+async fn an_interrupt_ends_the_run_soon_leaves_nothing_and_is_never_valid() -> Ran {
     let _turn = stage::turn().await;
     let folder = tempfile::tempdir().expect("temporary folder");
     let cancel = CancellationToken::new();
@@ -196,7 +226,7 @@ async fn an_interrupt_ends_the_run_soon_leaves_nothing_and_is_never_valid() {
         Instant::now()
     };
     let (report, interrupted) = stage::beside(report(&run, &mut job), interrupt).await;
-    let Some(report) = report else { return };
+    let report = report?;
     let took = interrupted.expect("the interrupt came").elapsed();
     assert!(took < Duration::from_secs(20), "it went on for {took:?}");
     assert!(report.criteria.iter().any(|c| c.outcome == Outcome::Inconclusive("interrupted".into())));
@@ -204,6 +234,7 @@ async fn an_interrupt_ends_the_run_soon_leaves_nothing_and_is_never_valid() {
     assert_eq!(report.verdict, Verdict::Inconclusive);
     assert_eq!(report.verdict.exit_code(), 3);
     assert_nothing_is_left(&run);
+    Ok(())
 }
 
 /// The states of one subject in their order.
@@ -214,8 +245,7 @@ fn states(recorder: &Recorder, subject: &str) -> String {
     of.join(" > ")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() {
+async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() -> Ran {
     let _turn = stage::turn().await;
     let folder = tempfile::tempdir().expect("temporary folder");
     let run = run_in(folder.path(), &CancellationToken::new());
@@ -228,7 +258,7 @@ async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() {
     };
     let environment = match Environment::up(&run, request).await {
         Ok(environment) => environment,
-        Err(error @ Error::NotPossible { .. }) => return eprintln!("NOT RUN: {error}"),
+        Err(Error::NotPossible { reason, .. }) => return Err(NotRun::because(reason)),
         Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
     };
     let recorder = Recorder::create(&run, &load::CLASSES).expect("recorder");
@@ -282,4 +312,17 @@ async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() {
     // The fault shows while it acts, so the digest would see what it left.
     insta::assert_snapshot!("rollback_digest_during_the_fault", digest::difference(&before, &during));
     insta::assert_snapshot!("rollback_digest_after_the_fault", digest::difference(&before, &after));
+    Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    trials::run(trials![
+        a_lost_write_and_a_job_that_took_effect_twice_are_named_with_their_keys,
+        a_server_that_ignores_sigterm_is_residue_and_is_gone_with_its_children,
+        a_leak_of_a_megabyte_a_second_is_named,
+        a_fault_that_did_not_bite_makes_the_run_inconclusive,
+        a_kill_of_a_server_that_is_not_ours_is_not_run_and_nothing_starts,
+        an_interrupt_ends_the_run_soon_leaves_nothing_and_is_never_valid,
+        a_healthy_run_with_redis_refused_looks_like_this_from_outside,
+    ])
 }

@@ -210,6 +210,7 @@ async fn make_nats(config: &Config) -> Result<Nats, nats::Error> {
         publish_timeout: table.publish_timeout,
         stream: table.stream.clone(),
         subject_prefix: table.subject_prefix.clone(),
+        duplicate_window: table.duplicate_window,
     };
     Nats::new(config.urls.nats.expose(), options).await
 }

@@ -103,10 +103,13 @@ fn proxies(page: &mut Page, proxies: &[Proxy]) {
     }
 }
 
+/// Name, help and where the figure is found.
+type Family = (&'static str, &'static str, fn(&Evidence) -> u64);
+
 fn toxics(page: &mut Page, proxies: &[Proxy]) {
     let touched: Vec<(&Proxy, Vec<(Toxic, Evidence)>)> =
         proxies.iter().map(|proxy| (proxy, proxy.toxic_evidence())).collect();
-    let families: [(&str, &str, fn(&Evidence) -> u64); 4] = [
+    let families: [Family; 4] = [
         ("chaos_toxic_connections_total", "Connections that the toxic acted on.", |of| of.connections),
         ("chaos_toxic_resets_total", "Connections that the toxic reset.", |of| of.reset),
         ("chaos_toxic_delayed_bytes_total", "Bytes that the toxic kept back for a while.", |of| {

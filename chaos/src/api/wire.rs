@@ -196,6 +196,13 @@ mod tests {
     }
 
     #[test]
+    fn a_number_beyond_the_type_is_refused() {
+        let toxicity = |body: &str| fields(body).float("toxicity");
+        assert!(toxicity(r#"{"toxicity":1e300}"#).is_err());
+        assert_eq!(toxicity(r#"{"toxicity":-3e38}"#), Ok(Some(-3e38)));
+    }
+
+    #[test]
     fn keys_are_read_in_any_case_the_last_one_counts_and_null_is_absent() {
         let fields = fields(r#"{"name":"a","NAME":"b","Name":null,"enabled":null,"Toxicity":0.2}"#);
         assert_eq!(fields.text("name"), Ok(Some("b".into())));

@@ -1,20 +1,23 @@
 //! Kill, stop, continue and end processes, and the proof that they changed.
 //!
-//! A process is its pid and its start time; both are verified before each signal, so a recycled pid is never hit. Where the kernel
-//! has pidfds the check and the signal cannot be separated by a reuse of the pid. A tree is found by walking
-//! `/proc` by parent: the children of Postgres are sessions of their own, which `kill(-pgid)` misses. Children whose parent is
-//! already gone belong to init and cannot be found. Counts are of processes *seen* in their new state, not of signals.
+//! A process is its pid and its start time; both are verified before each signal, so a recycled pid is never hit. Where
+//! the kernel has pidfds the check and the signal cannot be separated by a reuse of the pid. A tree is found by walking
+//! `/proc` by parent: the children of Postgres are sessions of their own, which `kill(-pgid)` misses. Children whose
+//! parent is already gone belong to init and cannot be found. Counts are of processes *seen* in their new state, not of
+//! signals.
+//!
+//! Every call blocks its thread until the processes have changed: destructors need that, and async callers go through
+//! `spawn_blocking`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::time::Instant;
 
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(2);
 /// How long a signal may take to show in `/proc`.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -98,48 +101,51 @@ impl ProcessHandle {
 
     /// Ends the whole tree with SIGKILL and returns how many processes were seen to end; 0 if it was gone already.
     ///
-    /// The tree is stopped first, so that nobody forks while it is being collected.
-    pub async fn kill_tree(&self) -> Result<u64, Error> {
-        let tree = self.freeze().await?;
-        for process in &tree {
-            process.signal(Signal::SIGKILL)?;
-        }
-        settle(&tree, "end", Stat::ended).await
+    /// The tree is stopped first, so that nobody forks while it is being collected. One that cannot be stopped is killed
+    /// nevertheless, and one that cannot be signalled does not save the others.
+    pub fn kill_tree(&self) -> Result<u64, Error> {
+        let tree = match self.freeze() {
+            Err(Error::Unchanged { .. }) => self.tree()?.unwrap_or_default(),
+            tree => tree?,
+        };
+        let sent: Vec<_> = tree.iter().map(|process| self.signal_member(*process, Signal::SIGKILL)).collect();
+        sent.into_iter().collect::<Result<(), Error>>()?;
+        settle(&tree, "end", Stat::ended)
     }
 
     /// Stops the whole tree with SIGSTOP and returns how many processes were seen stopped.
-    pub async fn stop_tree(&self) -> Result<u64, Error> {
-        let tree = self.freeze().await?;
-        settle(&tree, "stop", |stat| stat.stopped() || stat.ended()).await?;
+    pub fn stop_tree(&self) -> Result<u64, Error> {
+        let tree = self.freeze()?;
+        settle(&tree, "stop", |stat| stat.stopped() || stat.ended())?;
         Ok(tree.iter().filter(|process| process.is(Stat::stopped)).count() as u64)
     }
 
     /// Lets a stopped tree run again (SIGCONT), parents last, and returns how many stopped processes were seen to go on.
-    pub async fn continue_tree(&self) -> Result<u64, Error> {
+    pub fn continue_tree(&self) -> Result<u64, Error> {
         let Some(mut tree) = self.tree()? else { return Ok(0) };
         tree.reverse();
         let stopped: Vec<ProcessHandle> =
             tree.iter().copied().filter(|process| process.is(Stat::stopped)).collect();
         for process in &tree {
-            process.signal(Signal::SIGCONT)?;
+            self.signal_member(*process, Signal::SIGCONT)?;
         }
-        settle(&stopped, "continue", |stat| !stat.stopped()).await
+        settle(&stopped, "continue", |stat| !stat.stopped())
     }
 
     /// Asks the process (not its children) to end with SIGTERM; true if it was gone within `grace`.
-    pub async fn terminate(&self, grace: Duration) -> Result<bool, Error> {
+    pub fn terminate(&self, grace: Duration) -> Result<bool, Error> {
         self.signal(Signal::SIGTERM)?;
-        Ok(self.wait_gone(grace).await)
+        Ok(self.wait_gone(grace))
     }
 
     /// Waits until the process has ended; false if it has not within `deadline`.
-    pub async fn wait_gone(&self, deadline: Duration) -> bool {
+    pub fn wait_gone(&self, deadline: Duration) -> bool {
         let until = Instant::now() + deadline;
         while self.alive() {
             if Instant::now() >= until {
                 return false;
             }
-            tokio::time::sleep(POLL).await;
+            std::thread::sleep(POLL);
         }
         true
     }
@@ -168,8 +174,16 @@ impl ProcessHandle {
         }
     }
 
+    /// Signals a process of its tree. A descendant whose pid is another's by now has ended, and that is no error.
+    fn signal_member(&self, member: ProcessHandle, signal: Signal) -> Result<(), Error> {
+        match member.signal(signal) {
+            Err(Error::NotTheProcess { .. }) if member != *self => Ok(()),
+            sent => sent,
+        }
+    }
+
     /// Stops the tree until no unstopped process appears in it. Returns everything that was stopped, itself first.
-    async fn freeze(&self) -> Result<Vec<ProcessHandle>, Error> {
+    fn freeze(&self) -> Result<Vec<ProcessHandle>, Error> {
         let mut frozen = BTreeSet::new();
         let mut order = Vec::new();
         loop {
@@ -180,9 +194,9 @@ impl ProcessHandle {
                 return Ok(order);
             }
             for process in &fresh {
-                process.signal(Signal::SIGSTOP)?;
+                self.signal_member(*process, Signal::SIGSTOP)?;
             }
-            settle(&fresh, "stop", |stat| stat.stopped() || stat.ended()).await?;
+            settle(&fresh, "stop", |stat| stat.stopped() || stat.ended())?;
             order.extend(fresh);
         }
     }
@@ -215,7 +229,7 @@ impl ProcessHandle {
 }
 
 /// Waits until every process is in the wanted state or gone; returns how many there were.
-async fn settle(
+fn settle(
     processes: &[ProcessHandle],
     wanted: &'static str,
     reached: impl Fn(Stat) -> bool,
@@ -230,7 +244,7 @@ async fn settle(
         if Instant::now() >= until {
             return Err(Error::Unchanged { pids, wanted });
         }
-        tokio::time::sleep(POLL).await;
+        std::thread::sleep(POLL);
     }
 }
 

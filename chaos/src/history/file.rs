@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Entry, Header};
 
 /// The only format that this release writes and reads. Any change to a recorded type is a new number.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest payload of a record; a longer one is refused by the writer and is damage to the reader.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;

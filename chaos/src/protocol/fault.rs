@@ -68,7 +68,7 @@ macro_rules! fault {
         pub struct $name {
             $($(#[$field_about])* pub $field: $type,)*
             /// Only the matches with these ordinals, counted over the link from 1 while the fault acts.
-            #[serde(default)]
+            #[serde(default, skip_serializing_if = "Nth::is_empty")]
             pub nth: Nth,
             /// Only every so-manieth match.
             #[serde(default)]
@@ -145,7 +145,7 @@ fault! {
     /// READONLY and OOM strike commands that write and NOSCRIPT strikes EVALSHA.
     RedisReply {
         error: RedisError,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "CommandNames::is_empty")]
         command: CommandNames,
         #[serde(default = "Glob::any")]
         key: Glob,
@@ -155,7 +155,7 @@ fault! {
 fault! {
     /// The command is executed, its reply swallowed, and then the connection ends.
     RedisDropReply {
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "CommandNames::is_empty")]
         command: CommandNames,
         #[serde(default = "Glob::any")]
         key: Glob,
@@ -171,7 +171,7 @@ fault! {
         delay: Duration,
         #[serde(default)]
         of: Side,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "CommandNames::is_empty")]
         command: CommandNames,
         #[serde(default = "Glob::any")]
         key: Glob,
@@ -181,7 +181,7 @@ fault! {
 fault! {
     /// The connection is reset when the command comes; the server does not see it.
     RedisReset {
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "CommandNames::is_empty")]
         command: CommandNames,
         #[serde(default = "Glob::any")]
         key: Glob,

@@ -124,11 +124,11 @@ impl Inspector {
         if bytes.is_empty() || self.ended {
             return;
         }
-        self.judge.bytes = self.judge.bytes.saturating_add(bytes.len() as u64);
         let mut emitter = Emitter::new(way, bytes.clone(), out);
         let mut at = 0;
         while at < bytes.len() && !self.ended {
-            if self.opaque.is_some() {
+            // What was decided on a message holds to its end, although nothing can be seen behind it.
+            if self.opaque.is_some() && !self.lanes[way.index()].decided() {
                 self.lanes[way.index()].pass(&mut emitter, at..bytes.len());
                 break;
             }
@@ -150,6 +150,9 @@ impl Inspector {
 
     /// The stream of `way` has ended: what was kept back of an incomplete message goes out.
     pub fn end(&mut self, way: Way, out: &mut Vec<Output>) {
+        if self.ended {
+            return;
+        }
         let mut emitter = Emitter::new(way, Bytes::new(), out);
         self.lanes[way.index()].release(&mut emitter);
         emitter.flush();
@@ -164,9 +167,10 @@ impl Inspector {
         now: Instant,
         emitter: &mut Emitter<'_>,
     ) {
+        let other = &self.lanes[way.other().index()];
+        let theirs = other.offset + other.size;
         let lane = &mut self.lanes[way.index()];
-        let size = range.len();
-        lane.size += size as u64;
+        lane.size += range.len() as u64;
         let rest = if lane.decided() {
             range
         } else {
@@ -183,6 +187,7 @@ impl Inspector {
             let mut note = Note(self.trace.as_ref().map(|_| &mut line));
             // What has left in part is not acted on, even if a rule came meanwhile.
             self.judge.deaf = lane.left_early();
+            self.judge.bytes = lane.offset + theirs;
             let bytes = lane.head_bytes(emitter, &head);
             let decision = self.session.meet(way, bytes, &mut self.judge, &mut note);
             lane.note = line;
@@ -214,6 +219,14 @@ impl Inspector {
             }
         }
         self.lanes[way.index()].begin(emitter, head, decision);
+        self.close_if_told(emitter);
+    }
+
+    /// An answer that closes is the last that the client hears, although what it answers may not have come to its end.
+    fn close_if_told(&mut self, emitter: &mut Emitter<'_>) {
+        if self.lanes[Way::Downstream.index()].closing {
+            self.end_with(Output::Close, emitter);
+        }
     }
 
     /// The current message of `way` is complete.
@@ -235,13 +248,13 @@ impl Inspector {
         if let Some(why) = decision.opaque {
             self.turn_opaque(way, why, emitter);
         }
-        if self.lanes[Way::Downstream.index()].closing && !self.ended {
-            self.end_with(Output::Close, emitter);
-        }
+        self.close_if_told(emitter);
     }
 
     fn end_with(&mut self, output: Output, emitter: &mut Emitter<'_>) {
-        self.ended = true;
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
         for report in self.judge.reports.drain(..) {
             emitter.push(Output::Report(report));
         }
@@ -250,13 +263,17 @@ impl Inspector {
 
     /// Nothing is kept back any more, on either way.
     fn turn_opaque(&mut self, way: Way, why: Opaque, emitter: &mut Emitter<'_>) {
-        self.opaque = Some((way, why));
-        self.judge.blind(way, why);
+        if self.opaque.is_none() {
+            self.opaque = Some((way, why));
+            self.judge.blind(way, why);
+        }
         self.lanes[way.index()].release(emitter);
         let other = &mut self.lanes[way.other().index()];
-        let mut theirs = emitter.of(way.other());
-        other.release(&mut theirs);
-        theirs.flush();
+        if !other.decided() {
+            let mut theirs = emitter.of(way.other());
+            other.release(&mut theirs);
+            theirs.flush();
+        }
     }
 
     fn report(&mut self, out: &mut Vec<Output>) {

@@ -267,7 +267,7 @@ pub enum Did {
 pub(super) struct Judge {
     rules: Arc<[Arc<Rule>]>,
     rng: ChaCha8Rng,
-    /// Bytes of both ways.
+    /// Bytes that went over the connection before the message that is being met, both ways together.
     pub bytes: u64,
     pub reports: Vec<Report>,
     /// Set while a message is met that no rule may act on.

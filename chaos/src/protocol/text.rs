@@ -173,6 +173,10 @@ fn one_line(text: &str) -> Result<(), String> {
 pub struct CommandNames(Vec<String>);
 
 impl CommandNames {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn names_or(&self, otherwise: Names) -> Names {
         if self.0.is_empty() { otherwise } else { Names::These(self.0.clone()) }
     }

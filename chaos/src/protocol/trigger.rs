@@ -16,7 +16,7 @@ pub struct Trigger {
     pub every: Every,
     /// Part of the matches, drawn for each from the connection's stream. 0 to 1.
     pub share: Share,
-    /// Matches on a connection count only once so many bytes have gone over it, both ways together.
+    /// Matches on a connection count only once so many bytes have gone over it before them, both ways together.
     pub after_bytes: u64,
 }
 
@@ -43,6 +43,10 @@ pub struct Nth(pub Vec<u64>);
 
 impl Nth {
     pub const MAX: usize = 1024;
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl<'de> Deserialize<'de> for Nth {
@@ -106,7 +110,7 @@ impl TryFrom<u64> for Every {
     type Error = &'static str;
 
     fn try_from(value: u64) -> Result<Every, &'static str> {
-        if value == 0 { Err("`every` is at least 1") } else { Ok(Every(value)) }
+        if value == 0 { Err("`every` is at least 1, not 0") } else { Ok(Every(value)) }
     }
 }
 
@@ -122,10 +126,13 @@ impl Default for Share {
 }
 
 impl TryFrom<f64> for Share {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(value: f64) -> Result<Share, &'static str> {
-        if value > 0.0 && value <= 1.0 { Ok(Share(value)) } else { Err("`share` is above 0 and at most 1") }
+    fn try_from(value: f64) -> Result<Share, String> {
+        match value > 0.0 && value <= 1.0 {
+            true => Ok(Share(value)),
+            false => Err(format!("`share` is above 0 and at most 1, not {value}")),
+        }
     }
 }
 

@@ -4,18 +4,20 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::DIAL_TIMEOUT;
+use super::event::{self, How, What, micros};
 use super::link::{Link, Outcome, Silenced};
 use super::signal::Signal;
 use super::state::{Kill, Shared};
 use super::wire::Wire;
 use crate::fault::Direction;
 use crate::protocol::Way;
+use crate::protocol::rule::Report;
 use crate::seed;
 use crate::toxic::effect::{Effect, Kind, Marks};
 use crate::toxic::pipeline::{Finish, Pipeline};
@@ -44,14 +46,40 @@ pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, number: u64) {
         let kill = Kill { finish: Finish::Reset, touched: Some(effect.touched.clone()) };
         end(&shared, &kill, &[&client]);
         drop(client);
+        say_ended(&shared, number, How::Reset, Moved::default(), Duration::ZERO);
         drop(listed);
         return;
     }
     tokio::spawn(async move {
-        serve(&shared, client, number, &signal).await;
+        let began = Instant::now();
+        let (how, moved) = serve(&shared, client, number, &signal).await;
+        say_ended(&shared, number, how, moved, began.elapsed());
         // The order to end counts as obeyed only after the sockets are closed, which serving has done.
         drop(listed);
     });
+}
+
+/// Bytes that a connection carried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moved {
+    upstream: u64,
+    downstream: u64,
+}
+
+fn say_ended(shared: &Shared, number: u64, how: How, moved: Moved, lasted: Duration) {
+    shared.say(Some(number), || What::Ended {
+        how,
+        bytes_upstream: moved.upstream,
+        bytes_downstream: moved.downstream,
+        lasted_us: micros(lasted),
+    });
+}
+
+fn how(finish: Finish) -> How {
+    match finish {
+        Finish::Close => How::Closed,
+        Finish::Reset => How::Reset,
+    }
 }
 
 /// Sets the sockets up for their end, which comes when they are dropped.
@@ -76,32 +104,49 @@ fn linger_zero(socket: &TcpStream) {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, mut client: TcpStream, number: u64, signal: &Signal) {
+async fn serve(shared: &Arc<Shared>, mut client: TcpStream, number: u64, signal: &Signal) -> (How, Moved) {
+    let none = Moved::default();
     // Accepted sockets have it from their listener on Linux.
     if !cfg!(target_os = "linux") {
         no_delay(&client);
     }
     let dialled = tokio::select! {
-        dialled = dial(shared) => dialled,
-        kill = signal.ended() => return end(shared, &kill, &[&client]),
+        dialled = dial(shared, number) => dialled,
+        kill = signal.ended() => {
+            end(shared, &kill, &[&client]);
+            return (how(kill.finish), none);
+        }
     };
     let Some(mut server) = dialled else {
         tokio::select! {
             () = stay_silent(shared, &client) => {}
-            kill = signal.ended() => end(shared, &kill, &[&client]),
+            kill = signal.ended() => {
+                end(shared, &kill, &[&client]);
+                return (how(kill.finish), none);
+            }
         }
-        return;
+        return (How::NoUpstream, none);
     };
     no_delay(&server);
-    match forward(shared, &mut client, &mut server, number, signal).await {
-        Err(kill) => end(shared, &kill, &[&client, &server]),
+    let mut moved = Moved::default();
+    let how = match forward(shared, &mut client, &mut server, number, signal, &mut moved).await {
+        Err(kill) => {
+            end(shared, &kill, &[&client, &server]);
+            how(kill.finish)
+        }
         Ok(Outcome::End(Finish::Reset)) => {
             end(shared, &Kill { finish: Finish::Reset, touched: None }, &[&client, &server]);
+            How::Reset
         }
         // Not our doing: passed on as it came, and not counted.
-        Ok(Outcome::Broken) => [&client, &server].into_iter().for_each(linger_zero),
-        Ok(_) => {}
-    }
+        Ok(Outcome::Broken) => {
+            [&client, &server].into_iter().for_each(linger_zero);
+            How::Broken
+        }
+        Ok(Outcome::End(Finish::Close)) => How::Closed,
+        Ok(Outcome::Finished) => How::Finished,
+    };
+    (how, moved)
 }
 
 /// Runs both ways until both have ended, one ends the connection, or an order does.
@@ -111,6 +156,7 @@ async fn forward(
     server: &mut TcpStream,
     number: u64,
     signal: &Signal,
+    moved: &mut Moved,
 ) -> Result<Outcome, Kill> {
     let silenced = Silenced::default();
     let marks = Arc::new(Marks::default());
@@ -122,7 +168,7 @@ async fn forward(
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let (mut up_done, mut down_done) = (false, false);
-    poll_fn(|context| {
+    let ended = poll_fn(|context| {
         if let Poll::Ready(kill) = signal.poll_ended(context) {
             return Poll::Ready(Err(kill));
         }
@@ -142,7 +188,11 @@ async fn forward(
             if up_done && down_done {
                 return Poll::Ready(Ok(Outcome::Finished));
             }
+            for (fault, kind) in marks.fresh() {
+                shared.say(Some(number), || What::Struck { fault, kind });
+            }
             let Some(wire) = &wire else { return Poll::Pending };
+            say_messages(shared, number, wire);
             match wire.ending() {
                 Some(Finish::Reset) => {
                     return Poll::Ready(Err(Kill { finish: Finish::Reset, touched: None }));
@@ -156,7 +206,22 @@ async fn forward(
             }
         }
     })
-    .await
+    .await;
+    for (fault, kind) in marks.fresh() {
+        shared.say(Some(number), || What::Struck { fault, kind });
+    }
+    if let Some(wire) = &wire {
+        say_messages(shared, number, wire);
+    }
+    *moved = Moved { upstream: up.bytes(), downstream: down.bytes() };
+    ended
+}
+
+fn say_messages(shared: &Shared, number: u64, wire: &Wire) {
+    for Report { rule, way, did } in wire.reports() {
+        let did = event::did(did);
+        shared.say(Some(number), || What::Message { fault: rule, direction: way.into(), did });
+    }
 }
 
 fn pipeline(shared: &Shared, number: u64, way: Direction, marks: &Arc<Marks>) -> Pipeline {
@@ -165,15 +230,21 @@ fn pipeline(shared: &Shared, number: u64, way: Direction, marks: &Arc<Marks>) ->
     Pipeline::new(way, rng, marks.clone())
 }
 
-async fn dial(shared: &Shared) -> Option<TcpStream> {
+async fn dial(shared: &Shared, number: u64) -> Option<TcpStream> {
     let upstream = shared.settings.lock().upstream.clone();
+    let began = Instant::now();
     let reason = match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&upstream)).await {
-        Ok(Ok(server)) => return Some(server),
+        Ok(Ok(server)) => {
+            let took_us = micros(began.elapsed());
+            shared.say(Some(number), || What::Dialled { upstream, took_us });
+            return Some(server);
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer in {} s", DIAL_TIMEOUT.as_secs()),
     };
     shared.totals.refused_dials.fetch_add(1, Ordering::Relaxed);
-    tracing::debug!(proxy = shared.name, upstream, reason, "failed to dial the upstream");
+    tracing::debug!(proxy = &*shared.name, upstream, reason, "failed to dial the upstream");
+    shared.say(Some(number), || What::DialFailed { upstream, reason });
     None
 }
 

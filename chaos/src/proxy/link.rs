@@ -58,6 +58,8 @@ pub(super) struct Link<'a> {
     silenced: &'a Silenced,
     wire: Option<&'a Wire>,
     alarm: Alarm,
+    /// Written on this way of this connection.
+    bytes: u64,
 }
 
 /// What reading once came to.
@@ -83,8 +85,18 @@ impl<'a> Link<'a> {
             Direction::Upstream => (&totals.received_upstream, &totals.bytes_upstream),
             _ => (&totals.received_downstream, &totals.bytes_downstream),
         };
-        let alarm = Alarm::default();
-        Link { way, pipeline, shared, followed: None, received, written, silenced, wire, alarm }
+        Link {
+            way,
+            pipeline,
+            shared,
+            followed: None,
+            received,
+            written,
+            silenced,
+            wire,
+            alarm: Alarm::default(),
+            bytes: 0,
+        }
     }
 
     /// Moves bytes from `from` to `to`; ready when this direction is over.
@@ -251,7 +263,13 @@ impl<'a> Link<'a> {
         })
     }
 
-    fn count(&self, bytes: usize) {
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

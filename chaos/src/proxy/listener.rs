@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::Error;
 use super::address;
 use super::connection;
+use super::event::What;
 use super::state::Shared;
 
 const BACKLOG: u32 = 1024;
@@ -83,7 +84,7 @@ fn follow(shared: &Shared, port: Port, open: bool, address: Option<SocketAddr>) 
             match listener {
                 Ok(listener) => Port::Open(listener),
                 Err(error) => {
-                    tracing::debug!(proxy = shared.name, %address, %error, "the port cannot be opened yet");
+                    tracing::debug!(proxy = &*shared.name, %address, %error, "the port cannot be opened yet");
                     Port::Closed(keeper)
                 }
             }
@@ -97,17 +98,18 @@ async fn accept(shared: &Arc<Shared>, port: &Port) {
     let Port::Open(listener) = port else { return std::future::pending().await };
     loop {
         match listener.accept().await {
-            Ok((client, _)) => take(shared, client),
+            Ok((client, peer)) => take(shared, client, peer),
             Err(error) => {
-                tracing::warn!(proxy = shared.name, %error, "failed to accept a connection");
+                tracing::warn!(proxy = &*shared.name, %error, "failed to accept a connection");
                 tokio::time::sleep(RETRY).await;
             }
         }
     }
 }
 
-fn take(shared: &Arc<Shared>, client: TcpStream) {
+fn take(shared: &Arc<Shared>, client: TcpStream, peer: SocketAddr) {
     use std::sync::atomic::Ordering;
     let number = shared.totals.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+    shared.say(Some(number), || What::Accepted { client: peer.to_string() });
     connection::spawn(shared.clone(), client, number);
 }

@@ -9,6 +9,7 @@ mod address;
 mod alarm;
 mod connection;
 mod error;
+pub mod event;
 mod guard;
 mod link;
 mod listener;
@@ -24,6 +25,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use error::Error;
+pub use event::Event;
 pub use guard::Guard;
 pub use registry::Registry;
 
@@ -32,7 +34,9 @@ use crate::protocol::Protocol;
 use crate::protocol::fault::WireFault;
 use crate::toxic::effect::Kind;
 use crate::toxic::pipeline::Finish;
+use event::Events;
 use state::Shared;
+use tokio::sync::broadcast;
 
 /// Time that a dial to the upstream may take before the client is told that there is none.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,14 +85,14 @@ pub struct Proxy {
 impl Proxy {
     /// Listens and forwards. Fails when the address is malformed or taken.
     pub async fn start(config: ProxyConfig) -> Result<Proxy, Error> {
-        let proxy = Proxy::disabled(config);
+        let proxy = Proxy::disabled(config, Events::default());
         proxy.enable().await?;
         Ok(proxy)
     }
 
     /// A proxy that does not listen until it is enabled; its address is not looked at before.
-    pub(crate) fn disabled(config: ProxyConfig) -> Proxy {
-        let shared = Shared::new(config);
+    fn disabled(config: ProxyConfig, events: Events) -> Proxy {
+        let shared = Shared::new(config, events);
         tokio::spawn(listener::run(shared.clone()));
         Proxy { shared }
     }
@@ -155,8 +159,14 @@ impl Proxy {
             return Err(Error::Protocol { wanted: fault.protocol(), spoken: self.shared.protocol });
         }
         let rule = fault.rule(self.shared.new_effect_id());
-        self.shared.add_rule(rule.clone());
+        self.shared.add_rule(rule.clone(), fault.kind());
         Ok(Guard::of_rule(self.shared.clone(), rule))
+    }
+
+    /// What happens from now on, here and on the other proxies of the same registry. A reader that falls more than
+    /// [`event::KEPT`] events behind loses the oldest and is told how many.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
     }
 
     pub fn counters(&self) -> Counters {

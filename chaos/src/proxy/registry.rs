@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
 
-use super::{Error, Proxy, ProxyConfig, address};
+use super::event::Events;
+use super::{Error, Event, Proxy, ProxyConfig, address};
 use crate::toxic::Toxic;
 
 /// Handle of a set of proxies; clones share it.
@@ -17,6 +19,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct Inner {
     seed: u64,
+    events: Events,
     proxies: Mutex<BTreeMap<String, Proxy>>,
     /// Held by whoever creates, replaces or removes, so that a name is never taken twice.
     change: tokio::sync::Mutex<()>,
@@ -26,12 +29,23 @@ impl Registry {
     /// `seed` is the seed of the proxies that the HTTP API makes.
     pub fn new(seed: u64) -> Registry {
         Registry {
-            inner: Arc::new(Inner { seed, proxies: Mutex::default(), change: tokio::sync::Mutex::default() }),
+            inner: Arc::new(Inner {
+                seed,
+                events: Events::default(),
+                proxies: Mutex::default(),
+                change: tokio::sync::Mutex::default(),
+            }),
         }
     }
 
     pub fn seed(&self) -> u64 {
         self.inner.seed
+    }
+
+    /// What happens on all proxies from now on. A reader that falls more than [`super::event::KEPT`] events behind loses
+    /// the oldest and is told how many.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
     }
 
     /// Starts a proxy under its name. Fails when the name or the address is taken.
@@ -59,7 +73,7 @@ impl Registry {
     }
 
     async fn start(&self, config: ProxyConfig, enabled: bool, toxics: Vec<Toxic>) -> Result<Proxy, Error> {
-        let proxy = Proxy::disabled(config);
+        let proxy = Proxy::disabled(config, self.inner.events.clone());
         if let Err(error) = prepare(&proxy, enabled, toxics).await {
             proxy.stop().await;
             return Err(error);

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ProxyConfig;
+use super::event::{Events, What};
 use super::signal::Signal;
 use super::toxics::Entry;
 use crate::fault::Direction;
@@ -62,7 +63,8 @@ pub(super) struct Totals {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub name: String,
+    pub name: Arc<str>,
+    pub events: Events,
     pub seed: u64,
     /// What is spoken here, where somebody said so: connections are then read along.
     pub protocol: Option<Protocol>,
@@ -86,9 +88,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: ProxyConfig) -> Arc<Shared> {
+    pub fn new(config: ProxyConfig, events: Events) -> Arc<Shared> {
         Arc::new(Shared {
-            name: config.name,
+            name: config.name.into(),
+            events,
             seed: config.seed,
             protocol: config.protocol,
             settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream }),
@@ -127,6 +130,7 @@ impl Shared {
 
     /// Adds the effect, or replaces the one with its id.
     pub fn put_effect(&self, effect: Arc<Effect>) {
+        let began = What::began(&effect);
         self.change_plan(|plan| {
             let effects = Arc::make_mut(&mut plan.effects);
             match effects.iter_mut().find(|known| known.id == effect.id) {
@@ -134,14 +138,24 @@ impl Shared {
                 None => effects.push(effect),
             }
         });
+        self.say(None, || began);
     }
 
-    pub fn add_rule(&self, rule: Arc<Rule>) {
+    /// `kind` is the word for it in events.
+    pub fn add_rule(&self, rule: Arc<Rule>, kind: &'static str) {
+        let fault = rule.id;
         self.change_plan(|plan| Arc::make_mut(&mut plan.rules).push(rule));
+        self.say(None, || What::Began { fault, kind, direction: Direction::Both });
     }
 
     pub fn remove_rule(&self, id: u64) {
         self.change_plan(|plan| Arc::make_mut(&mut plan.rules).retain(|rule| rule.id != id));
+        self.say(None, || What::Healed { fault: id });
+    }
+
+    /// Tells the event stream.
+    pub fn say(&self, connection: Option<u64>, what: impl FnOnce() -> What) {
+        self.events.say(&self.name, connection, what);
     }
 
     fn change_plan(&self, change: impl FnOnce(&mut Plan)) {
@@ -163,6 +177,7 @@ impl Shared {
 
     pub fn remove_effect(&self, id: u64) {
         self.change_plan(|plan| Arc::make_mut(&mut plan.effects).retain(|effect| effect.id != id));
+        self.say(None, || What::Healed { fault: id });
     }
 
     /// Waits until the listener is as the plan wants it, however the plan changes meanwhile.

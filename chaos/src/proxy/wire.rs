@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::protocol::inspector::{Inspector, Output};
-use crate::protocol::rule::Rule;
+use crate::protocol::rule::{Report, Rule};
 use crate::protocol::{Protocol, Way};
 use crate::toxic::pipeline::Finish;
 
@@ -33,6 +33,7 @@ struct State {
     upstream: VecDeque<Todo>,
     downstream: VecDeque<Todo>,
     ending: Option<Finish>,
+    reports: Vec<Report>,
     /// Kept for its memory.
     outputs: Vec<Output>,
 }
@@ -49,6 +50,7 @@ impl Wire {
             upstream: VecDeque::new(),
             downstream: VecDeque::new(),
             ending: None,
+            reports: Vec::new(),
             outputs: Vec::new(),
         }))
     }
@@ -81,6 +83,11 @@ impl Wire {
         !self.0.lock().todo(way).is_empty()
     }
 
+    /// What rules did since the last call.
+    pub fn reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.0.lock().reports)
+    }
+
     /// How a rule ends the connection, once one does. `Close` waits for the downstream link to be through.
     pub fn ending(&self) -> Option<Finish> {
         self.0.lock().ending
@@ -109,8 +116,7 @@ impl State {
                     self.ending = Some(Finish::Close);
                     self.downstream.push_back(Todo::End);
                 }
-                // The rule has counted it.
-                Output::Report(_) => {}
+                Output::Report(report) => self.reports.push(report),
             }
         }
         self.outputs = outputs;

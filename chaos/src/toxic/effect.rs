@@ -1,7 +1,7 @@
 //! One effect that acts on a link, whoever asked for it: a fault of a scenario or a toxic of the API.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -72,6 +72,27 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// The word for it in events: Toxiproxy's where it has one, else the scenario files'.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Noop => "noop",
+            Kind::Refuse => "refuse",
+            Kind::Reset => "reset",
+            Kind::Silence => "blackhole",
+            Kind::Hold => "stall",
+            Kind::Latency { .. } => "latency",
+            Kind::Bandwidth { .. } => "bandwidth",
+            Kind::Timeout { .. } => "timeout",
+            Kind::ResetPeer { .. } => "reset_peer",
+            Kind::SlowClose { .. } => "slow_close",
+            Kind::Slicer { .. } => "slicer",
+            Kind::LimitData { .. } => "limit_data",
+            Kind::PacketLoss { .. } => "packet_loss",
+        }
+    }
+}
+
 /// Evidence under collection: counters that only grow.
 #[derive(Debug, Default)]
 pub struct Touched {
@@ -124,14 +145,28 @@ impl Touched {
 
 /// Which effects have acted on one connection, so that each counts it once although it has two ways.
 #[derive(Debug, Default)]
-pub struct Marks(Mutex<Vec<u64>>);
+pub struct Marks {
+    seen: Mutex<Vec<u64>>,
+    fresh: Mutex<Vec<(u64, &'static str)>>,
+    is_fresh: AtomicBool,
+}
 
 impl Marks {
     pub fn mark(&self, effect: &Effect) {
-        let mut seen = self.0.lock();
+        let mut seen = self.seen.lock();
         if !seen.contains(&effect.id) {
             seen.push(effect.id);
             effect.touched.add_connection();
+            self.fresh.lock().push((effect.id, effect.kind.name()));
+            self.is_fresh.store(true, Ordering::Release);
         }
+    }
+
+    /// Ids and kinds of the effects that were marked since the last call.
+    pub fn fresh(&self) -> Vec<(u64, &'static str)> {
+        if !self.is_fresh.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.fresh.lock())
     }
 }

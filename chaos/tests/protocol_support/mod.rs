@@ -12,6 +12,8 @@ use chaos::protocol::rule::{Counts, Did, Report, Rule};
 use chaos::protocol::{Protocol, Way};
 use tokio::time::Instant;
 
+pub mod talk;
+
 /// What came out of an inspector.
 pub struct Wire {
     pub inspector: Inspector,
@@ -225,5 +227,66 @@ pub mod pg {
             bytes = &rest[size..];
         }
         kinds
+    }
+}
+
+/// Redis's messages.
+pub mod redis {
+    pub fn command(words: &[&str]) -> Vec<u8> {
+        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            bytes.extend(bulk(word));
+        }
+        bytes
+    }
+
+    pub fn bulk(text: &str) -> Vec<u8> {
+        format!("${}\r\n{text}\r\n", text.len()).into_bytes()
+    }
+
+    /// What the server gets instead of a command that fails.
+    pub fn refused() -> Vec<u8> {
+        command(&["chaos.refused"])
+    }
+
+    /// What the server says to that.
+    pub const UNKNOWN: &str = "-ERR unknown command 'chaos.refused', with args beginning with: \r\n";
+}
+
+/// NATS's messages.
+pub mod nats {
+    pub const HEADERS: &str = "NATS/1.0\r\nA: b\r\n\r\n";
+
+    fn with_body(words: &[&str], body: &str) -> Vec<u8> {
+        let words: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+        format!("{} {}\r\n{body}\r\n", words.join(" "), body.len()).into_bytes()
+    }
+
+    /// `reply` may be empty.
+    pub fn publish(subject: &str, reply: &str, body: &str) -> Vec<u8> {
+        with_body(&["PUB", subject, reply], body)
+    }
+
+    pub fn hpub(subject: &str, reply: &str, body: &str) -> Vec<u8> {
+        let size = HEADERS.len().to_string();
+        with_body(&["HPUB", subject, reply, &size], &[HEADERS, body].concat())
+    }
+
+    pub fn msg(subject: &str, reply: &str, body: &str) -> Vec<u8> {
+        with_body(&["MSG", subject, "1", reply], body)
+    }
+
+    pub fn hmsg(subject: &str, reply: &str, body: &str) -> Vec<u8> {
+        let size = HEADERS.len().to_string();
+        with_body(&["HMSG", subject, "1", reply, &size], &[HEADERS, body].concat())
+    }
+
+    pub fn info(more: &str) -> Vec<u8> {
+        format!("INFO {{\"server_id\":\"N\",\"headers\":true{more}}} \r\n").into_bytes()
+    }
+
+    /// JetStream's acknowledgement of a publish with this reply subject.
+    pub fn ack(reply: &str, seq: u64) -> Vec<u8> {
+        msg(reply, "", &format!("{{\"stream\":\"ORDERS\", \"seq\":{seq}}}"))
     }
 }

@@ -1,15 +1,17 @@
 //! `harness doctor`: what this machine can do; one line each, nothing is started or changed.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::environment::process::account;
 use crate::environment::process::binaries::{Binaries, Search};
 use crate::environment::process::fetch;
-use crate::environment::{ServiceName, Settings, engine_report};
+use crate::environment::{ServiceName, Settings, engine_report, server_source};
 
-/// Say what this machine can do: engine, images, programs, privileges, faults, ports
+/// Say what this machine can do: engine, images, programs, server, user, faults, ports
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Images, tags, commands and settings
@@ -17,94 +19,188 @@ pub struct Args {
     pub settings: PathBuf,
 }
 
-/// One line: what, `works`, `needs root` or `absent`, and a remark.
-type Row = (String, &'static str, String);
+/// One line: what, in which state, and a remark.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    what: String,
+    state: State,
+    remark: String,
+}
 
-/// Exit code 0 when at least one backend works, else 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Works,
+    /// Nobody knows before it is tried: a pull, a fetch, a server of the user's own.
+    Untried,
+    Absent,
+}
+
+impl Row {
+    fn new(what: impl Into<String>, state: State, remark: impl Into<String>) -> Row {
+        Row { what: what.into(), state, remark: remark.into() }
+    }
+
+    fn line(&self) -> String {
+        let state = match self.state {
+            State::Works => "works",
+            State::Untried => "untried",
+            State::Absent => "absent",
+        };
+        format!("{:<22} {state:<8} {}", self.what, self.remark)
+    }
+}
+
+/// Exit code 0 when at least one backend works or can be tried, else 3.
 pub async fn run(args: Args, _cancel: CancellationToken) -> anyhow::Result<u8> {
     let settings = Settings::load(&args.settings)?;
-    let (container, mut rows) = container_rows(&settings).await;
-    let (process, more) = process_rows();
-    rows.extend(more);
-    rows.extend(fault_rows());
-    rows.push(port_row(&settings.proxy.api));
-    for (what, state, remark) in rows {
-        println!("{what:<28} {state:<11} {remark}");
+    let container = container_rows(&settings).await;
+    let process = process_rows();
+    let external = external_row(|name| std::env::var_os(name).is_some());
+    let backends = [container.last(), process.last(), Some(&external)];
+    let possible = backends.into_iter().flatten().any(|row| row.state != State::Absent);
+    let faults = fault_rows();
+    let port = port_row(&settings.proxy.api);
+    let (server, user) = (server_row(), user_row());
+    let all = container.iter().chain(&process).chain([&external, &server, &user]).chain(&faults);
+    for row in all.chain([&port]) {
+        println!("{}", row.line());
     }
-    Ok(if container || process { 0 } else { 3 })
+    Ok(if possible { 0 } else { 3 })
 }
 
-async fn container_rows(settings: &Settings) -> (bool, Vec<Row>) {
-    let wanted = ServiceName::ALL.map(|name| {
-        let service = settings.of(name);
-        vec![service.image.clone(), service.local.clone()]
-    });
+/// The engine, an image for each service, and last whether the backend works.
+async fn container_rows(settings: &Settings) -> Vec<Row> {
+    let of = |name| settings.of(name);
+    let wanted = ServiceName::ALL.map(|name| vec![of(name).image.clone(), of(name).local.clone()]);
     let report = match engine_report(&wanted.concat()).await {
         Ok(report) => report,
-        Err(reason) => return (false, vec![("container engine".into(), "absent", reason)]),
+        Err(reason) => {
+            return vec![
+                Row::new("container engine", State::Absent, reason),
+                Row::new("container backend", State::Absent, "needs an engine"),
+            ];
+        }
     };
-    let mut rows = vec![("container engine".into(), "works", report.version)];
-    let has = |image: &String| report.local.contains(image);
-    for (image, is_local) in report.images {
-        let (state, remark) =
-            if is_local { ("works", "local") } else { ("absent", "not local; pulled when it can be") };
-        rows.push((format!("image {image}"), state, remark.into()));
-    }
-    (wanted.iter().all(|names| names.iter().any(has)), rows)
-}
-
-fn process_rows() -> (bool, Vec<Row>) {
-    let search = Search::of_this_machine();
-    let fetched = fetch::unpacked(&search.cache);
-    let mut rows: Vec<Row> = ["initdb", "redis-server", "nats-server"]
-        .map(|name| match search.find(name) {
-            Some(path) => (format!("program {name}"), "works", path.display().to_string()),
-            None => (format!("program {name}"), "absent", "fetched at the first run, or install it".into()),
+    let images: BTreeMap<ServiceName, Row> = ServiceName::ALL
+        .map(|name| {
+            let has = |image: &String| report.local.contains(image);
+            (name, image_row(name, &of(name).image, &of(name).local, has))
         })
         .into();
-    let found = Binaries::find(&search, Some(&fetched));
-    let fetchable = Path::new("/usr/bin/apt-get").exists();
-    let (state, remark) = match &found {
-        Ok(_) => ("works", "every program is here".to_owned()),
-        Err(_) if fetchable => ("works", format!("will fetch packages into {}", search.cache.display())),
-        Err(_) => ("absent", format!("install: {}", fetch::install_command())),
+    let missing: Vec<&str> =
+        images.iter().filter(|(_, row)| row.state != State::Works).map(|(name, _)| name.as_str()).collect();
+    let backend = if missing.is_empty() {
+        Row::new("container backend", State::Works, "an image of every service is here")
+    } else {
+        let remark = format!("the first run pulls {}; or ci/images/build.sh", missing.join(", "));
+        Row::new("container backend", State::Untried, remark)
     };
-    rows.push(("process backend".into(), state, remark));
-    (found.is_ok() || fetchable, rows)
+    let engine = Row::new("container engine", State::Works, report.version);
+    std::iter::once(engine).chain(images.into_values()).chain([backend]).collect()
 }
 
-fn fault_rows() -> Vec<Row> {
-    let is_root = nix::unistd::geteuid().is_root();
-    let user = if is_root { "root; services run as an unprivileged user" } else { "ordinary user" };
-    let cgroup = match (
-        Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
-        Path::new("/sys/fs/cgroup/memory").exists(),
-    ) {
-        (true, _) => "version 2",
-        (false, true) => "version 1",
-        (false, false) => "none is mounted",
+/// A run takes `image` when it is here or can be pulled, else `local`.
+fn image_row(name: ServiceName, image: &String, local: &String, has: impl Fn(&String) -> bool) -> Row {
+    let what = format!("image of {name}");
+    if has(image) {
+        Row::new(what, State::Works, image.as_str())
+    } else if has(local) {
+        Row::new(what, State::Works, format!("{local}, unless {image} can be pulled"))
+    } else {
+        Row::new(what, State::Untried, format!("{image} has to be pulled"))
+    }
+}
+
+/// Each program, and last whether the backend works.
+fn process_rows() -> Vec<Row> {
+    let search = Search::of_this_machine();
+    let backend = |state, remark: String| Row::new("process backend", state, remark);
+    // As a run does: the system's programs first, then what was fetched earlier.
+    if let Ok(found) = Binaries::find(&search, Some(&fetch::unpacked(&search.cache))) {
+        let programs = [("initdb", found.initdb), ("redis-server", found.redis), ("nats-server", found.nats)];
+        let rows = programs.map(|(name, path)| {
+            Row::new(format!("program {name}"), State::Works, path.display().to_string())
+        });
+        return rows.into_iter().chain([backend(State::Works, "every program is here".into())]).collect();
+    }
+    let fetchable = Path::new("/usr/bin/apt-get").exists();
+    let rows = ["initdb", "redis-server", "nats-server"].map(|name| match search.find(name) {
+        Some(path) => Row::new(format!("program {name}"), State::Works, path.display().to_string()),
+        None => Row::new(format!("program {name}"), State::Absent, ""),
+    });
+    let backend = if fetchable {
+        backend(State::Untried, format!("the first run fetches packages into {}", search.cache.display()))
+    } else {
+        backend(State::Absent, format!("install: {}", fetch::install_command()))
     };
-    let needs_root = if is_root { "works" } else { "needs root" };
-    let row = |what: &str, state, remark: &str| (what.to_owned(), state, remark.to_owned());
-    vec![
-        row("user", "works", user),
-        row(
-            "faults on links",
-            "works",
-            "latency, refuse, reset, blackhole, bandwidth: in the proxy, no privilege",
-        ),
-        row("faults on processes", "works", "kill, pause, restart of what the harness started"),
-        row("faults by cgroup", if cgroup.starts_with("version") { needs_root } else { "absent" }, cgroup),
+    rows.into_iter().chain([backend]).collect()
+}
+
+fn external_row(is_set: impl Fn(&str) -> bool) -> Row {
+    let missing: Vec<&str> =
+        ["DATABASE_URL", "REDIS_URL", "NATS_URL"].into_iter().filter(|name| !is_set(name)).collect();
+    if missing.is_empty() {
+        let remark = "DATABASE_URL, REDIS_URL and NATS_URL are set; no faults on their processes";
+        return Row::new("external backend", State::Untried, remark);
+    }
+    let remark = format!("for servers of your own, set {}", missing.join(", "));
+    Row::new("external backend", State::Absent, remark)
+}
+
+fn server_row() -> Row {
+    match server_source() {
+        Ok(source) => Row::new("fraiseql-server", State::Works, source),
+        Err(error) => Row::new("fraiseql-server", State::Absent, error.to_string()),
+    }
+}
+
+fn user_row() -> Row {
+    match account::unprivileged() {
+        Ok(None) => Row::new("user", State::Works, "ordinary; services run as it"),
+        Ok(Some(account)) => {
+            Row::new("user", State::Works, format!("root; services run as `{}`", account.name))
+        }
+        Err(error) => Row::new("user", State::Absent, format!("{error:#}")),
+    }
+}
+
+fn fault_rows() -> [Row; 2] {
+    let links = "latency, refuse, reset, blackhole, bandwidth: in the proxy, no privilege";
+    let processes = "kill, pause, terminate: of what the harness started";
+    [
+        Row::new("faults on links", State::Works, links),
+        Row::new("faults on processes", State::Works, processes),
     ]
 }
 
 fn port_row(api: &str) -> Row {
-    let what = "Toxiproxy API".to_owned();
     if api.is_empty() {
-        return (what, "absent", "turned off in the settings".into());
+        return Row::new("Toxiproxy API", State::Absent, "turned off in the settings");
     }
     match TcpListener::bind(api) {
-        Ok(_) => (what, "works", format!("{api} is free")),
-        Err(error) => (what, "absent", format!("{api}: {error}")),
+        Ok(_) => Row::new("Toxiproxy API", State::Works, format!("{api} is free")),
+        Err(error) => Row::new("Toxiproxy API", State::Absent, format!("{api}: {error}; runs go without it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_image_does_and_a_missing_one_is_untried() {
+        let (image, local) = ("redis:8".to_owned(), "own/redis:7".to_owned());
+        let row = |here: &str| image_row(ServiceName::Redis, &image, &local, |name| name == here);
+        assert_eq!((row("redis:8").state, row("redis:8").remark.as_str()), (State::Works, "redis:8"));
+        assert_eq!(row("own/redis:7").state, State::Works);
+        assert_eq!(row("").state, State::Untried);
+    }
+
+    #[test]
+    fn the_external_backend_names_the_variables_that_it_lacks() {
+        assert_eq!(external_row(|_| true).state, State::Untried);
+        let row = external_row(|name| name == "REDIS_URL");
+        assert_eq!(row.state, State::Absent);
+        assert!(row.remark.ends_with("DATABASE_URL, NATS_URL"), "{}", row.remark);
     }
 }

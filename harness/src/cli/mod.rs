@@ -14,6 +14,8 @@ pub mod load;
 pub mod report;
 pub mod up;
 
+use std::io::IsTerminal;
+
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -90,6 +92,7 @@ fn talk(verbose: u8) {
     let format = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(verbose > 0)
         .without_time();
     // A second subscriber in one process (tests) keeps the first.

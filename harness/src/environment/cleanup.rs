@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use chaos::fault::process::{Error as ProcessError, ProcessHandle};
 use chaos::ledger::{self, Contents, Holding, Ledger};
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder;
 
-use super::process::tree::{self, Handle};
 use super::{Leftover, container};
 use crate::run::{Run, process_start_ticks};
 
@@ -91,10 +91,12 @@ async fn sweep_run(path: &Path, contents: &Contents, open: Vec<Holding>) -> Vec<
 async fn remove(holding: &Holding) -> anyhow::Result<()> {
     match holding {
         Holding::Process { pid, start_ticks, .. } => {
-            let handle = Handle { pid: *pid, start_ticks: *start_ticks };
-            tokio::task::spawn_blocking(move || tree::kill_tree(handle)).await?;
-            anyhow::ensure!(!tree::alive(handle), "it survived SIGKILL");
-            Ok(())
+            let handle = ProcessHandle { pid: *pid, start_ticks: *start_ticks };
+            match tokio::task::spawn_blocking(move || handle.kill_tree()).await? {
+                // Its pid has gone to another process, which is left alone.
+                Ok(_) | Err(ProcessError::NotTheProcess { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
         }
         Holding::Container { id, label } => {
             let docker = container::engine().await.map_err(anyhow::Error::msg)?;
@@ -136,7 +138,8 @@ pub async fn verify(run: &Run) -> Vec<Leftover> {
     for holding in contents.open {
         let kind = match &holding {
             Holding::Process { pid, start_ticks, .. } => {
-                tree::alive(Handle { pid: *pid, start_ticks: *start_ticks }).then_some("process")
+                let handle = ProcessHandle { pid: *pid, start_ticks: *start_ticks };
+                handle.alive().then_some("process")
             }
             Holding::Container { id, label } => container_is_there(id, label).await.then_some("container"),
             Holding::Folder { path } => path.exists().then_some("folder"),

@@ -35,7 +35,7 @@ use crate::run::Run;
 pub use backend::{BackendChoice, Chosen, ExternalUrls, Kind};
 pub use container::{EngineReport, engine_report};
 pub use control::Control;
-pub use server::{Server, ServerRequest, release_build, server_program, workspace};
+pub use server::{Server, ServerRequest, release_build, server_program, server_source, workspace};
 pub use settings::Settings;
 
 use backend::Backend;
@@ -220,8 +220,7 @@ impl Environment {
         }))
         .await?;
         let upstreams = started.iter().map(|(name, started, _)| (*name, started.address.clone())).collect();
-        let proxies = 
-            Proxies::start(&self.run, upstreams, &self.read_along, &self.settings.proxy).await?;
+        let proxies = Proxies::start(&self.run, upstreams, &self.read_along, &self.settings.proxy).await?;
         for (name, started, facts) in started {
             let proxied_url = proxies.url_through(name, &started.url)?;
             self.services.insert(

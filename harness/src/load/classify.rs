@@ -8,7 +8,7 @@ use chaos::history::Outcome;
 use serde_json::Value;
 
 /// Codes after which nothing was done.
-pub const REFUSALS: [&str; 9] = [
+pub const REFUSALS: [&str; 10] = [
     "BAD_USER_INPUT",
     "VALIDATION",
     "UNAUTHENTICATED",
@@ -18,6 +18,7 @@ pub const REFUSALS: [&str; 9] = [
     "NOT_FOUND",
     "IDEMPOTENCY_CONFLICT",
     "INVALID_TRANSITION",
+    "METHOD_NOT_ALLOWED",
 ];
 
 /// How a request ended, before it is judged.
@@ -94,8 +95,12 @@ fn limited(retry_after: bool) -> Classified {
     Classified::new(Outcome::Fail, code)
 }
 
-/// Every error's `extensions.code`, `graphql` for one that has none.
+/// Every error's `extensions.code`, `graphql` for one that has none. An answer that no operation made, of a limit or a
+/// route that is missing, is `{"error":{"code":…}}` instead.
 fn error_codes(answer: &Value) -> Vec<String> {
+    if let Some(code) = answer.pointer("/error/code").and_then(Value::as_str) {
+        return vec![code.to_owned()];
+    }
     let errors = answer.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     errors
         .iter()
@@ -143,6 +148,10 @@ mod tests {
             (http(200, r#"{"data":null}"#), Unknown, "unparsable"),
             (http(500, "oops"), Unknown, "500"),
             (http(503, "{}"), Unknown, "503"),
+            (http(400, r#"{"error":{"code":"BAD_USER_INPUT","message":"x"}}"#), Fail, "BAD_USER_INPUT"),
+            (http(404, r#"{"error":{"code":"NOT_FOUND","message":"x"}}"#), Fail, "NOT_FOUND"),
+            (http(503, r#"{"error":{"code":"TIMEOUT","message":"x"}}"#), Unknown, "TIMEOUT"),
+            (http(500, r#"{"error":{"code":"INTERNAL","message":"x"}}"#), Unknown, "INTERNAL"),
             (http(404, "{}"), Unknown, "404"),
             (http(429, ""), Fail, "RATE_LIMITED"),
             (Answer::None("timeout"), Unknown, "timeout"),

@@ -18,6 +18,9 @@ use crate::run::Run;
 
 /// Longest wait for all users to be ready.
 const READY: Duration = Duration::from_secs(30);
+/// Between the last user's first connection and the start of the clock: goose resets its own figures when all users are
+/// launched, and none of the schedule may fall before that.
+const GOOSE_RESETS_NS: u64 = 500_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What the generator did.
@@ -117,7 +120,7 @@ async fn drive_pacer(run: Run, plan: Plan, shared: Arc<Shared>, usage: Arc<Mutex
         _ = tokio::time::timeout(READY, shared.pacer.all_joined(users)) => {}
     }
     let now_ns = run.now_ns();
-    let start_ns = now_ns.div_ceil(SECOND_NS) * SECOND_NS;
+    let start_ns = (now_ns + GOOSE_RESETS_NS).div_ceil(SECOND_NS) * SECOND_NS;
     let start = tokio::time::Instant::now() + Duration::from_nanos(start_ns - now_ns);
     shared.start_ns.set(start_ns).expect("the clock starts once");
     shared.recorder.load_starts(start_ns);

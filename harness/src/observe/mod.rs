@@ -3,6 +3,7 @@
 //! Everything lands in one [`recorder::Recorder`], on the run's one clock; it writes the history on a thread of its own
 //! and keeps what judges need in memory that is bounded by the length of the run, not by its requests.
 
+pub mod journal;
 pub mod latency;
 pub mod live;
 pub mod process;

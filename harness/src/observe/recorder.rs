@@ -1,28 +1,24 @@
 //! The recorder: every operation, fault, health change and sample of a run, on the run's clock.
 //!
-//! The history goes to disk on a thread of its own through a bounded channel; a caller that has to wait for it is
-//! counted, never silent. Latency counts from the intended start and is kept per second of the intended start.
+//! Latency counts from the intended start and is kept per second of the intended start. The history itself is written
+//! by [`super::journal`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 
-use anyhow::{Context, anyhow};
 use chaos::history::{
-    ClassId, Complete, Entry, FaultPhase, FaultRecord, Header, HealthRecord, Invoke, OpId, Outcome, Record,
-    SampleRecord, Writer,
+    ClassId, Complete, Entry, FaultPhase, FaultRecord, HealthRecord, Invoke, OpId, Outcome, Record,
+    SampleRecord,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::journal::{Health, Journal};
 use super::latency::Latencies;
 use crate::run::Run;
 
-/// Entries that may wait for the disk.
-const CHANNEL: usize = 65_536;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What happened to the arrivals that were meant to start within one second of the run's clock.
@@ -95,14 +91,6 @@ pub struct Live {
     pub memory_bytes: Option<f64>,
 }
 
-/// How the recorder itself fared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Health {
-    pub entries: u64,
-    /// Entries whose caller had to wait for the disk.
-    pub waited: u64,
-}
-
 /// Handle to the recorder of a run; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Recorder {
@@ -112,16 +100,11 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Inner {
     run: Run,
-    path: PathBuf,
     classes: usize,
     processes: AtomicU32,
     operations: AtomicU64,
-    entries: AtomicU64,
-    waited: AtomicU64,
     state: Mutex<State>,
-    channel: Mutex<Option<SyncSender<Entry>>>,
-    thread: Mutex<Option<JoinHandle<anyhow::Result<()>>>>,
-    failed: Mutex<Option<String>>,
+    journal: Journal,
     load: watch::Sender<LoadState>,
 }
 
@@ -160,33 +143,13 @@ impl Recorder {
     /// Opens `history.bin` in the run's folder and starts the thread that writes it. `classes` names the operation
     /// classes; a [`ClassId`] is an index into it.
     pub fn create(run: &Run, classes: &[&str]) -> anyhow::Result<Self> {
-        let path = run.folder().join("history.bin");
-        let header = Header {
-            version: chaos::history::VERSION,
-            run: run.id().into(),
-            seed: run.seed(),
-            started_unix_ms: started_unix_ms(run),
-            classes: classes.iter().map(|class| class.to_string()).collect(),
-        };
-        let writer =
-            Writer::create(&path, &header).with_context(|| format!("create history {}", path.display()))?;
-        let (channel, entries) = sync_channel(CHANNEL);
-        let thread = std::thread::Builder::new()
-            .name("history".into())
-            .spawn(move || write(writer, &entries))
-            .context("start the history thread")?;
         let inner = Inner {
             run: run.clone(),
-            path,
             classes: classes.len(),
             processes: AtomicU32::new(0),
             operations: AtomicU64::new(0),
-            entries: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
             state: Mutex::default(),
-            channel: Mutex::new(Some(channel)),
-            thread: Mutex::new(Some(thread)),
-            failed: Mutex::new(None),
+            journal: Journal::create(run, classes)?,
             load: watch::Sender::new(LoadState::Waiting),
         };
         Ok(Recorder { inner: Arc::new(inner) })
@@ -345,37 +308,18 @@ impl Recorder {
         }
     }
 
+    /// How the writing of the history fares.
     pub fn own_health(&self) -> Health {
-        Health {
-            entries: self.inner.entries.load(Ordering::Relaxed),
-            waited: self.inner.waited.load(Ordering::Relaxed),
-        }
+        self.inner.journal.health()
     }
 
     /// Writes what is left and closes the file; later calls give the same answer and later entries are not written.
     pub fn finish(&self) -> anyhow::Result<PathBuf> {
-        // Dropping the sender ends the thread once the channel is empty.
-        drop(self.inner.channel.lock().take());
-        if let Some(thread) = self.inner.thread.lock().take() {
-            let result = thread.join().map_err(|_| anyhow!("the history thread panicked")).flatten();
-            if let Err(error) = result {
-                *self.inner.failed.lock() = Some(format!("{error:#}"));
-            }
-        }
-        match self.inner.failed.lock().as_ref() {
-            None => Ok(self.inner.path.clone()),
-            Some(reason) => Err(anyhow!("write history {}: {reason}", self.inner.path.display())),
-        }
+        self.inner.journal.finish()
     }
 
     fn append(&self, record: Record) {
-        let entry = Entry { at_ns: self.now_ns(), record };
-        let Some(channel) = self.inner.channel.lock().clone() else { return };
-        self.inner.entries.fetch_add(1, Ordering::Relaxed);
-        let Err(TrySendError::Full(entry)) = channel.try_send(entry) else { return };
-        self.inner.waited.fetch_add(1, Ordering::Relaxed);
-        // The other end is gone only when writing failed, and then `finish` says so.
-        let _ = channel.send(entry);
+        self.inner.journal.append(Entry { at_ns: self.now_ns(), record });
     }
 }
 
@@ -433,20 +377,6 @@ impl State {
             self.now.second = second;
         }
     }
-}
-
-fn write(mut writer: Writer, entries: &Receiver<Entry>) -> anyhow::Result<()> {
-    for entry in entries {
-        writer.append(&entry).context("append an entry")?;
-    }
-    writer.finish().context("finish the file")
-}
-
-/// Wall clock at time zero of the run.
-#[expect(clippy::disallowed_methods, reason = "a history names the wall-clock time of its zero, once")]
-fn started_unix_ms(run: &Run) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.saturating_sub(run.epoch().elapsed()).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod injector;
 pub mod judge;
 pub mod lint;
 pub mod overlay;
+pub mod possible;
 pub mod probe;
 pub mod readback;
 pub mod recovery;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conclude::{Seen, conclude};
 use super::injector::{self, Done};
+use super::possible;
 use super::probe::{self, Probe};
 use super::readback::{self, FinalState, Sources};
 use super::window::{Phases, Span};
@@ -117,6 +118,11 @@ impl Evidence {
 /// Runs the job to its end. Errors become criteria: there is always something to report.
 pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
     let mut evidence = Evidence::nothing();
+    evidence.criteria = possible::not_possible(&job.backend, &job.timeline);
+    if !evidence.criteria.is_empty() {
+        tracing::warn!("the backend cannot do what the run asks for: nothing is started");
+        return evidence;
+    }
     tracing::info!("environment comes up");
     let request = Request {
         backend: job.backend.clone(),

@@ -19,6 +19,8 @@ use harness::verdict::{Criterion, Outcome};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use crate::trials::NotRun;
+
 /// So bad that no machine misses it: only what is planted may speak.
 const ANY_LATENCY: Duration = Duration::from_secs(30);
 
@@ -104,8 +106,8 @@ pub fn calm(lasts: &str, server: Option<&Path>) -> Job {
     job
 }
 
-/// Runs the job; `None`, said aloud, when this machine has no servers and cannot fetch them.
-pub async fn report(run: &Run, job: &mut Job) -> Option<RunReport> {
+/// Runs the job; not run when this machine has no servers and cannot fetch them.
+pub async fn report(run: &Run, job: &mut Job) -> Result<RunReport, NotRun> {
     let evidence = Box::pin(runner::execute(run, job)).await;
     let report = assemble::report(run, job, &evidence, "2026-01-01T00:00:00Z".into());
     let impossible = report.criteria.iter().find_map(|c| match &c.outcome {
@@ -113,14 +115,13 @@ pub async fn report(run: &Run, job: &mut Job) -> Option<RunReport> {
         _ => None,
     });
     if let Some(why) = impossible {
-        eprintln!("NOT RUN: {why}");
-        return None;
+        return Err(NotRun::because(why));
     }
     for c in &report.criteria {
         eprintln!("{:<24} {:?}: {}", c.name, c.outcome, c.detail);
     }
     eprintln!("verdict {:?}, exit code {}", report.verdict, report.verdict.exit_code());
-    Some(report)
+    Ok(report)
 }
 
 pub fn criterion<'a>(report: &'a RunReport, name: &str) -> &'a Criterion {
@@ -129,14 +130,11 @@ pub fn criterion<'a>(report: &'a RunReport, name: &str) -> &'a Criterion {
 }
 
 /// A program that stands in the server's place: `script` is bash, `$SERVER` the real one. Everything but serving goes
-/// to the real one directly. `None`, said aloud, when there is no server here.
-pub async fn wrapped(folder: &Path, script: &str) -> Option<PathBuf> {
+/// to the real one directly. Not run when there is no server here and none can be built.
+pub async fn wrapped(folder: &Path, script: &str) -> Result<PathBuf, NotRun> {
     let server = match server_program(None).await {
         Ok(server) => server,
-        Err(error @ Error::NotPossible { .. }) => {
-            eprintln!("NOT RUN: {error}");
-            return None;
-        }
+        Err(Error::NotPossible { reason, .. }) => return Err(NotRun::because(reason)),
         Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
     };
     let path = folder.join("fraiseql-server");
@@ -146,7 +144,7 @@ pub async fn wrapped(folder: &Path, script: &str) -> Option<PathBuf> {
     );
     std::fs::write(&path, text).expect("write the wrapper");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-    Some(path)
+    Ok(path)
 }
 
 /// Command lines of living processes that name the run's folder, the harness's own excepted.

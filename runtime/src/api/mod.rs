@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::error::ApiError;
-use crate::config::{Config, Mode};
+use crate::config::Config;
+use crate::config::logging::Access;
 use crate::error::ErrorKind;
 use crate::observability::health::HealthReport;
 use crate::observability::metrics::{HttpMetrics, Metrics};
@@ -33,6 +34,14 @@ pub struct Frame {
     pub draining: CancellationToken,
     pub limits: Limits,
     pub headers: SecurityHeaders,
+    pub access_log: AccessLog,
+}
+
+/// Which requests are a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessLog {
+    pub access: Access,
+    pub slow_request_threshold: Duration,
 }
 
 /// What one request may take.
@@ -49,18 +58,20 @@ impl Frame {
             request_timeout: config.server.request_timeout,
             body_bytes_max: usize::try_from(config.server.max_body.as_u64()).unwrap_or(usize::MAX),
         };
-        Self::with_limits(limits, config.mode, metrics, health, draining)
-    }
-
-    pub fn with_limits(
-        limits: Limits,
-        mode: Mode,
-        metrics: Metrics,
-        health: HealthReport,
-        draining: CancellationToken,
-    ) -> Self {
+        let access_log = AccessLog {
+            access: config.logging.access,
+            slow_request_threshold: config.logging.slow_request_threshold,
+        };
         let http = metrics.area(HttpMetrics::register);
-        Self { health, metrics, http, draining, limits, headers: SecurityHeaders::new(mode) }
+        Self {
+            health,
+            metrics,
+            http,
+            draining,
+            limits,
+            headers: SecurityHeaders::new(config.mode),
+            access_log,
+        }
     }
 }
 
@@ -86,7 +97,7 @@ pub fn router(frame: Frame, routes: Router) -> Router {
         .layer(layer::from_fn_with_state(frame.clone(), middleware::timeout::give_up_late))
         .layer(CatchPanicLayer::custom(middleware::catch_panic::answer))
         .layer(layer::from_fn_with_state(frame.clone(), middleware::metrics::count))
-        .layer(layer::from_fn(middleware::trace::trace))
+        .layer(layer::from_fn_with_state(frame.clone(), middleware::trace::trace))
         .layer(layer::from_fn(middleware::request_id::assign))
         .layer(layer::from_fn_with_state(frame, middleware::security_headers::add))
 }

@@ -1,11 +1,14 @@
 //! `[logging]`: what is logged, and in which form.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use super::check::TableChecks;
 use super::error::Problem;
 use super::source::Environment;
+use super::units;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,6 +20,23 @@ pub struct Logging {
     /// Logs statements that took longer than a tenth of `database.query_timeout`.
     /// `FRAISEQL_LOG_SLOW_QUERIES` overrides it.
     pub slow_queries: bool,
+    /// Which requests are a line.
+    pub access: Access,
+    /// A request that took at least this long is slow.
+    #[serde(with = "units::duration")]
+    pub slow_request_threshold: Duration,
+}
+
+/// Which requests are logged. What happens inside a request is logged by `level` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Every one.
+    All,
+    /// Status 400 and above, GraphQL answers with an error of ours, callers who did not wait, and what was slow.
+    ErrorsAndSlow,
+    /// Status 500 and above, and GraphQL answers with an error of ours.
+    Failures,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +52,13 @@ pub enum Format {
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: Format::Json, slow_queries: false }
+        Self {
+            level: "info".to_owned(),
+            format: Format::Json,
+            slow_queries: false,
+            access: Access::All,
+            slow_request_threshold: Duration::from_secs(1),
+        }
     }
 }
 
@@ -41,6 +67,7 @@ const LEVELS: &str = "off, error, warn, info, debug, trace, or directives such a
 impl Logging {
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
         checks.require("level", &self.level, is_filter(&self.level), LEVELS);
+        checks.duration("slow_request_threshold", self.slow_request_threshold, "1ms", "1h");
     }
 
     pub(super) fn apply(&mut self, environment: &Environment, problems: &mut Vec<Problem>) {

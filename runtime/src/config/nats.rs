@@ -21,6 +21,10 @@ pub struct Nats {
     pub stream: String,
     /// First token of every subject: `<prefix>.created`.
     pub subject_prefix: String,
+    /// Within this time the stream drops an event that it has already. A stream that was there before gets it too,
+    /// as far as its maximum age allows: JetStream refuses a window longer than that.
+    #[serde(with = "units::duration")]
+    pub duplicate_window: Duration,
 }
 
 impl Default for Nats {
@@ -31,6 +35,7 @@ impl Default for Nats {
             publish_timeout: Duration::from_secs(2),
             stream: "ORDERS".to_owned(),
             subject_prefix: "orders".to_owned(),
+            duplicate_window: Duration::from_secs(2 * 60),
         }
     }
 }
@@ -43,6 +48,8 @@ impl Nats {
         checks.duration("publish_timeout", self.publish_timeout, "1ms", "5m");
         checks.require("stream", &self.stream, is_token(&self.stream), RULE);
         checks.require("subject_prefix", &self.subject_prefix, is_token(&self.subject_prefix), RULE);
+        // JetStream refuses anything shorter.
+        checks.duration("duplicate_window", self.duplicate_window, "100ms", "1day");
     }
 }
 

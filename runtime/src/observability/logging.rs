@@ -5,7 +5,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::config::logging::{Format, Logging};
+use crate::config::logging::{Access, Format, Logging};
 
 /// Installs the subscriber of this process.
 ///
@@ -21,7 +21,9 @@ where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(&config.level).expect("the configuration was validated");
-    let base = fmt::layer().with_writer(writer).with_target(true).with_span_events(FmtSpan::CLOSE);
+    // Where not every request is logged, the one that is writes its line itself: a closing span cannot be silenced.
+    let spans = if config.access == Access::All { FmtSpan::CLOSE } else { FmtSpan::NONE };
+    let base = fmt::layer().with_writer(writer).with_target(true).with_span_events(spans);
     match config.format {
         Format::Json => base
             .json()

@@ -14,7 +14,12 @@ pub mod spool;
 
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
+
 use crate::error::{Classify, ErrorKind};
+
+/// The files in `runtime/migrations`, as they were when this was built.
+static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// A migration that waits for another process to finish is given up after this time.
 const MIGRATION_LOCK_TIMEOUT: &str = "SET lock_timeout = '60s'";
@@ -25,7 +30,22 @@ pub enum MigrateError {
     /// The database does not take a connection.
     #[error("could not reach the database that is to be migrated")]
     Connect(#[source] postgres::Error),
-    /// A migration failed; those before it are in place.
+    /// The database refused a statement of a migration. It left nothing behind; those before it are in place.
+    #[error("migration {file} failed, those before it are in place")]
+    Migration {
+        /// Its name in `runtime/migrations`.
+        file: String,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The database has a migration under this name whose text was another one.
+    #[error("migration {file} was changed after the database had it: add a new one instead")]
+    Changed {
+        /// Its name in `runtime/migrations`.
+        file: String,
+    },
+    /// The list of migrations could not be read or does not fit the database's.
     #[error("could not migrate the database")]
     Migrate(#[source] sqlx::migrate::MigrateError),
 }
@@ -34,7 +54,7 @@ impl Classify for MigrateError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Connect(error) => error.kind(),
-            Self::Migrate(_) => ErrorKind::Internal,
+            Self::Migration { .. } | Self::Changed { .. } | Self::Migrate(_) => ErrorKind::Internal,
         }
     }
 }
@@ -48,5 +68,35 @@ pub async fn migrate(url: &str, connect_timeout: Duration) -> Result<(), Migrate
         .execute(&mut connection)
         .await
         .map_err(|error| MigrateError::Connect(postgres::Error::Statement(error)))?;
-    sqlx::migrate!().run(&mut connection).await.map_err(MigrateError::Migrate)
+    MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::ExecuteMigration(source, version) => {
+            MigrateError::Migration { file: file_of(version), source }
+        }
+        sqlx::migrate::MigrateError::VersionMismatch(version) => {
+            MigrateError::Changed { file: file_of(version) }
+        }
+        error => MigrateError::Migrate(error),
+    })
+}
+
+/// The name of the file that a version was read from.
+fn file_of(version: i64) -> String {
+    let known = MIGRATIONS.iter().find(|migration| migration.version == version);
+    let words = known.map(|migration| migration.description.replace(' ', "_")).unwrap_or_default();
+    format!("{version}_{words}.sql")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_is_named_as_its_file_is() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        assert!(MIGRATIONS.iter().count() > 0);
+        for migration in MIGRATIONS.iter() {
+            let file = folder.join(file_of(migration.version));
+            assert!(file.is_file(), "{}", file.display());
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Promises: the handle can be made while NATS is away; the client reconnects by itself. A publish is answered `Ok`
 //! only after the PubAck; every step has a deadline. Nothing is sent while the client is not connected, so that no
 //! messages pile up in its buffer and leave much later. The stream is made when it is missing, before the first
-//! publish and again after a failed one.
+//! publish and again after a failed one; of a stream that was there only the duplicate window is changed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +17,8 @@ use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use crate::error::{Classify, ErrorKind};
+use crate::error::{Classify, ErrorKind, chain};
 
-/// Within this time JetStream drops a message whose id it has seen.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// A server that does not answer two pings in a row is given up.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
@@ -74,6 +72,8 @@ pub struct Options {
     pub stream: String,
     /// The stream takes `<prefix>.>`.
     pub subject_prefix: String,
+    /// Within this time the stream drops a message whose id it has seen. At least 100 ms.
+    pub duplicate_window: Duration,
 }
 
 /// Handle on one NATS server or cluster. Clones share the connection.
@@ -170,15 +170,34 @@ impl Nats {
                 name: self.shared.options.stream.clone(),
                 subjects: vec![format!("{}.>", self.shared.options.subject_prefix)],
                 storage: stream::StorageType::File,
-                duplicate_window: DUPLICATE_WINDOW,
+                duplicate_window: self.shared.options.duplicate_window,
                 ..stream::Config::default()
             };
             let made = self.shared.context.get_or_create_stream(config).await;
-            made.map_err(|error| failed("make the stream", error))?;
+            let stream = made.map_err(|error| failed("make the stream", error))?;
+            self.adjust_window(&stream.cached_info().config).await;
             self.shared.stream_ensured.store(true, Ordering::Relaxed);
             Ok(())
         })
         .await
+    }
+
+    /// Gives a stream that was there before the configured window. Events flow without it too, so a refusal is told
+    /// and no more.
+    async fn adjust_window(&self, config: &stream::Config) {
+        let wanted = window_for(self.shared.options.duplicate_window, config.max_age);
+        if config.duplicate_window == wanted {
+            return;
+        }
+        let (stream, was) = (&config.name, config.duplicate_window);
+        let changed = stream::Config { duplicate_window: wanted, ..config.clone() };
+        match self.shared.context.update_stream(changed).await {
+            Ok(_) => tracing::info!(%stream, ?was, ?wanted, "the stream has another duplicate window now"),
+            Err(error) => tracing::warn!(
+                %stream, ?was, ?wanted, error = %chain(&error),
+                "the stream keeps its duplicate window: change nats.duplicate_window or the stream"
+            ),
+        }
     }
 
     fn must_be_connected(&self) -> Result<(), Error> {
@@ -211,6 +230,11 @@ fn failed(action: &'static str, source: impl Into<Cause>) -> Error {
     Error::Failed { action, source: source.into() }
 }
 
+/// A stream with a maximum age (zero is none) takes no window longer than that.
+fn window_for(configured: Duration, max_age: Duration) -> Duration {
+    if max_age.is_zero() { configured } else { configured.min(max_age) }
+}
+
 /// At once, then doubling from 50 ms.
 fn reconnect_delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
@@ -230,6 +254,14 @@ mod tests {
         assert!(read_account(br#"{"memory":0,"storage":0,"streams":1}"#).is_ok());
         assert!(read_account(br#"{"error":{"code":503,"description":"no JetStream"}}"#).is_err());
         assert!(read_account(b"").is_err());
+    }
+
+    #[test]
+    fn a_window_is_not_longer_than_messages_are_kept() {
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(120));
+        assert_eq!(window_for(long, Duration::ZERO), long);
+        assert_eq!(window_for(long, short), short);
+        assert_eq!(window_for(short, long), short);
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn wrong_types_are_told_with_what_is_allowed() {
         "[server]\nmax_body = \"1\"",
         "[server]\nbind_address = \"localhost\"",
         "[logging]\nformat = \"xml\"",
+        "[logging]\naccess = \"some\"",
         "[cache.redis]\nfallback_enabled = \"yes\"",
         "server = 3",
         "[server\n",
@@ -68,7 +69,8 @@ fn wrong_types_are_told_with_what_is_allowed() {
 fn values_out_of_range_are_all_told() {
     insta::assert_snapshot!(problems(
         "[database]\nmin_connections = 20\nmax_connections = 10\nquery_timeout = \"0s\"\n\n\
-         [queue]\nworkers = 0\nspool_max_bytes = \"1B\"\n\n[nats]\nstream = \"my orders\"\n\n\
+         [queue]\nworkers = 0\nspool_max_bytes = \"1B\"\n\n[nats]\nstream = \"my orders\"\n\
+         duplicate_window = \"50ms\"\n\n\
          [logging]\nlevel = \"loud\"\n"
     ));
 }

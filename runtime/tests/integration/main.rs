@@ -8,4 +8,5 @@ mod image;
 mod logs;
 mod metrics;
 mod process;
+mod refusals;
 mod support;

@@ -75,9 +75,10 @@ struct Alone {
 }
 
 impl Alone {
-    fn start() -> Self {
+    fn start(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let toml = "[server]\nbind_address = \"127.0.0.1:0\"\nshutdown_grace = \"2s\"\n\n[health]\ninterval = \"50ms\"\n";
+        let mut toml = "[server]\nbind_address = \"127.0.0.1:0\"\nshutdown_grace = \"2s\"\n\n[health]\ninterval = \"50ms\"\n".to_owned();
+        toml.push_str(more);
         std::fs::write(folder.path().join("fraiseql.toml"), toml).expect("written");
         // Nothing listens on port 1.
         let mut process = server()
@@ -108,6 +109,13 @@ impl Alone {
         }
     }
 
+    /// The lines of requests up to the end of the log.
+    fn requests(&self) -> Vec<Value> {
+        let lines: Vec<String> = self.log.iter().collect();
+        let lines = lines.iter().map(|line| serde_json::from_str(line).expect("each line is JSON"));
+        lines.filter(|line: &Value| line["span"]["name"] == "request").collect()
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("the process is there");
@@ -124,7 +132,7 @@ impl Drop for Alone {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_dependencies_are_all_away_says_so_and_ends_in_order() {
-    let mut alone = Alone::start();
+    let mut alone = Alone::start("");
     let address = alone.wait_for("listening")["address"].as_str().expect("an address").to_owned();
     let client = reqwest::Client::new();
     let get =
@@ -151,6 +159,38 @@ async fn a_server_whose_dependencies_are_all_away_says_so_and_ends_in_order() {
     assert_eq!((&stopped["connections_cut"], &stopped["workers_cut"]), (&0.into(), &0.into()), "{stopped}");
     let status = alone.process.wait().expect("ends");
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_has_the_requests_that_the_configuration_names() {
+    for (access, expected) in [
+        ("all", vec![("/metrics", 200), ("unmatched", 404), ("/ready", 503)]),
+        ("errors-and-slow", vec![("unmatched", 404), ("/ready", 503)]),
+        ("failures", vec![("/ready", 503)]),
+    ] {
+        // Nothing here takes an hour: what is logged is logged for its status.
+        let logging = format!("\n[logging]\naccess = \"{access}\"\nslow_request_threshold = \"1h\"\n");
+        let mut alone = Alone::start(&logging);
+        let address = alone.wait_for("listening")["address"].as_str().expect("an address").to_owned();
+        for path in ["/metrics", "/nowhere", "/ready"] {
+            reqwest::get(format!("http://{address}{path}")).await.expect("an answer");
+        }
+        alone.signal(Signal::SIGTERM);
+        assert!(alone.process.wait().expect("ends").success());
+        let lines = alone.requests();
+        let told: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                assert_eq!(line["message"], "close", "{line}");
+                assert!(line["span"]["duration_ms"].is_number(), "{line}");
+                (
+                    line["span"]["path"].as_str().expect("a path"),
+                    line["span"]["status"].as_u64().expect("a status"),
+                )
+            })
+            .collect();
+        assert_eq!(told, expected, "{access}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ impl Drop for Tree {
     }
 }
 
-async fn tree() -> Tree {
+fn tree() -> Tree {
     let child = Command::new("sh")
         .args(["-c", "setsid sleep 300 & sleep 300 & wait"])
         .stdout(Stdio::null())
@@ -28,7 +28,7 @@ async fn tree() -> Tree {
     let until = Instant::now() + Duration::from_secs(10);
     while sleeping(&handle) < 2 {
         assert!(Instant::now() < until, "children: {:?}", handle.descendants());
-        tokio::time::sleep(POLL).await;
+        std::thread::sleep(POLL);
     }
     tree
 }
@@ -41,43 +41,43 @@ fn sleeping(handle: &ProcessHandle) -> usize {
         .count()
 }
 
-#[tokio::test]
-async fn a_tree_is_killed_with_its_children_in_other_sessions() {
-    let tree = tree().await;
+#[test]
+fn a_tree_is_killed_with_its_children_in_other_sessions() {
+    let tree = tree();
     let children = tree.1.descendants().expect("descendants");
     assert_eq!(children.len(), 2);
-    assert_eq!(tree.1.kill_tree().await.expect("kill"), 3);
+    assert_eq!(tree.1.kill_tree().expect("kill"), 3);
     assert!(!tree.1.alive());
     assert!(children.iter().all(|child| !child.alive()));
-    assert_eq!(tree.1.kill_tree().await.expect("kill again"), 0);
+    assert_eq!(tree.1.kill_tree().expect("kill again"), 0);
 }
 
-#[tokio::test]
-async fn a_tree_is_stopped_and_goes_on() {
-    let tree = tree().await;
-    assert_eq!(tree.1.stop_tree().await.expect("stop"), 3);
+#[test]
+fn a_tree_is_stopped_and_goes_on() {
+    let tree = tree();
+    assert_eq!(tree.1.stop_tree().expect("stop"), 3);
     assert!(tree.1.is(Stat::stopped) && tree.1.alive());
-    assert_eq!(tree.1.continue_tree().await.expect("continue"), 3);
+    assert_eq!(tree.1.continue_tree().expect("continue"), 3);
     assert!(!tree.1.is(Stat::stopped) && tree.1.alive());
-    assert_eq!(tree.1.continue_tree().await.expect("continue again"), 0);
+    assert_eq!(tree.1.continue_tree().expect("continue again"), 0);
 }
 
-#[tokio::test]
-async fn another_process_with_the_same_pid_is_refused() {
-    let tree = tree().await;
+#[test]
+fn another_process_with_the_same_pid_is_refused() {
+    let tree = tree();
     let other = ProcessHandle { start_ticks: tree.1.start_ticks + 1, ..tree.1 };
     assert!(!other.alive());
     assert!(matches!(other.signal(Signal::SIGKILL), Err(Error::NotTheProcess { .. })));
-    assert!(matches!(other.kill_tree().await, Err(Error::NotTheProcess { .. })));
-    assert!(matches!(other.stop_tree().await, Err(Error::NotTheProcess { .. })));
-    assert!(matches!(other.terminate(Duration::ZERO).await, Err(Error::NotTheProcess { .. })));
+    assert!(matches!(other.kill_tree(), Err(Error::NotTheProcess { .. })));
+    assert!(matches!(other.stop_tree(), Err(Error::NotTheProcess { .. })));
+    assert!(matches!(other.terminate(Duration::ZERO), Err(Error::NotTheProcess { .. })));
     assert!(tree.1.alive());
 }
 
-#[tokio::test]
-async fn a_process_that_ignores_sigterm_is_told_from_one_that_obeys() {
-    let obeys = tree().await;
-    assert!(obeys.1.terminate(Duration::from_secs(10)).await.expect("terminate"));
+#[test]
+fn a_process_that_ignores_sigterm_is_told_from_one_that_obeys() {
+    let obeys = tree();
+    assert!(obeys.1.terminate(Duration::from_secs(10)).expect("terminate"));
     let mut stubborn = Command::new("sh")
         .args(["-c", "trap '' TERM; echo ready; sleep 300 & wait; wait"])
         .stdout(Stdio::piped())
@@ -88,9 +88,9 @@ async fn a_process_that_ignores_sigterm_is_told_from_one_that_obeys() {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("ready");
     let handle = ProcessHandle::of(i32::try_from(stubborn.id()).expect("pid")).expect("handle");
     let stubborn = Tree(stubborn, handle);
-    assert!(!stubborn.1.terminate(Duration::from_millis(200)).await.expect("terminate"));
-    stubborn.1.kill_tree().await.expect("kill");
-    assert!(stubborn.1.wait_gone(Duration::from_secs(10)).await);
+    assert!(!stubborn.1.terminate(Duration::from_millis(200)).expect("terminate"));
+    stubborn.1.kill_tree().expect("kill");
+    assert!(stubborn.1.wait_gone(Duration::from_secs(10)));
 }
 
 #[test]

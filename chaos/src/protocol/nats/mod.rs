@@ -65,16 +65,18 @@ struct Line<'a> {
     text: &'a [u8],
     words: Vec<&'a [u8]>,
     body: &'a [u8],
+    /// Length of the whole message, when it is known.
+    total: Option<u64>,
 }
 
 impl<'a> Line<'a> {
-    fn read(head: &'a [u8]) -> Line<'a> {
+    fn read(head: &'a [u8], total: Option<u64>) -> Line<'a> {
         let end = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1);
         let (line, body) = head.split_at(end);
         let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         // INFO and CONNECT have words without end; the longest other line has six.
         let words = words.take(6).collect();
-        Line { text: line, words, body }
+        Line { text: line, words, body, total }
     }
 
     fn subject(&self) -> Option<&'a [u8]> {
@@ -85,18 +87,16 @@ impl<'a> Line<'a> {
     fn reply(&self, at: usize, without: usize) -> Option<&'a [u8]> {
         (self.words.len() > without).then(|| self.words.get(at).copied())?
     }
-
-    fn payload(&self) -> u64 {
-        let last = self.words.last().and_then(|word| std::str::from_utf8(word).ok());
-        last.and_then(|word| word.parse().ok()).unwrap_or(0)
-    }
 }
 
-/// JetStream's own words: `{"stream":"ORDERS", "seq":7}`, `{"error":{…},"stream":"ORDERS","seq":0}`.
+/// JetStream's own words: `{"stream":"ORDERS", "seq":7}`, `{"error":{…},"stream":"ORDERS","seq":0}`. Answers of its API
+/// name their type, which an acknowledgement does not.
 fn is_acknowledgement(body: &[u8]) -> bool {
     let body = &body[..body.len().min(BODY_BYTES)];
     let has = |word: &[u8]| body.windows(word.len()).any(|window| window == word);
-    body.first() == Some(&b'{') && (has(b"\"stream\"") && has(b"\"seq\"") || has(b"\"err_code\""))
+    body.first() == Some(&b'{')
+        && (has(b"\"stream\"") && has(b"\"seq\"") || has(b"\"err_code\""))
+        && !has(b"\"io.nats.jetstream.api")
 }
 
 impl Nats {
@@ -202,7 +202,8 @@ fn act(rule: &Arc<Rule>, way: Way, verb: Verb, line: &Line<'_>, judge: &mut Judg
         },
         Action::Duplicate
             if matches!(verb, Verb::Msg | Verb::Hmsg)
-                && line.text.len() as u64 + line.payload() <= COPY_BYTES_MAX =>
+                && line.text.ends_with(b"\n")
+                && line.total.is_some_and(|total| total <= COPY_BYTES_MAX) =>
         {
             Decision { fate: Fate::Twice, rule: Some(rule.clone()), ..Decision::default() }
         }
@@ -233,7 +234,7 @@ impl Session for Nats {
     }
 
     fn meet(&mut self, way: Way, head: &[u8], judge: &mut Judge, note: &mut Note<'_>) -> Decision {
-        let line = Line::read(head);
+        let line = Line::read(head, self.scanners[way.index()].total());
         let Some(verb) = line.words.first().and_then(|word| Verb::parse(way, word)) else {
             return Decision::pass();
         };

@@ -95,6 +95,8 @@ pub(super) struct Scanner {
     number: Option<u64>,
     between: bool,
     payload: u64,
+    /// Length of the message, once its line is complete.
+    total: Option<u64>,
 }
 
 impl Default for Scanner {
@@ -108,6 +110,7 @@ impl Default for Scanner {
             number: None,
             between: true,
             payload: 0,
+            total: None,
         }
     }
 }
@@ -201,6 +204,7 @@ impl Scanner {
             None => self.known(way)?,
         };
         self.verb = Some(verb);
+        self.total = Some(self.line as u64);
         if !verb.carries() {
             // The next message begins anew; what this one is stays known until then.
             self.line = 0;
@@ -209,11 +213,17 @@ impl Scanner {
         match self.number {
             Some(size @ 0..=PAYLOAD_BYTES_MAX) => {
                 self.payload = size;
+                self.total = Some(self.line as u64 + size + 2);
                 self.state = State::Payload(size);
                 Ok(false)
             }
             _ => Err(Opaque::Malformed("a payload without a length")),
         }
+    }
+
+    /// Length of the message in bytes, line ends included; `None` while its line is not complete.
+    pub fn total(&self) -> Option<u64> {
+        self.total
     }
 
     /// Bytes that have to be there to decide the message: its line, and so many bytes behind it.

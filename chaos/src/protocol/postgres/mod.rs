@@ -212,15 +212,28 @@ impl Postgres {
             }
             (Action::Delay { by, of: Side::Reply }, _) => mark = Mark::Slow(rule.clone(), *by),
             (Action::DropReply(then), Some(_)) => mark = Mark::Ack(rule.clone(), *then),
-            (Action::Error(_), Some(executed)) => return self.fail(rule, &executed, commit),
+            (Action::Error(_), Some(executed)) => return self.fail(rule, &executed, commit, judge),
             _ => {}
         }
-        self.replies.push(expect, mark, commit);
+        self.push(expect, mark, commit, judge);
         decision
     }
 
+    /// A request goes to the server; what a rule wants of its reply is missed when there will be none.
+    fn push(&mut self, expect: Expect, mark: Mark, commit: bool, judge: &mut Judge) {
+        if !self.replies.push(expect, mark.clone(), commit) {
+            missed(&mark, judge);
+        }
+    }
+
     /// Lets the server fail something else in the statement's place.
-    fn fail(&mut self, rule: &Arc<Rule>, executed: &Executed<'_>, commit: bool) -> Decision {
+    fn fail(
+        &mut self,
+        rule: &Arc<Rule>,
+        executed: &Executed<'_>,
+        commit: bool,
+        judge: &mut Judge,
+    ) -> Decision {
         let (bytes, expect) = match (executed.expect, commit) {
             (Expect::Query, true) => (message::query("ROLLBACK"), Expect::Query),
             (Expect::Query, false) => (message::query("failed by chaos"), Expect::Query),
@@ -230,7 +243,7 @@ impl Postgres {
             }
             (_, false) => (message::execute_nothing(), Expect::Execute),
         };
-        self.replies.push(expect, Mark::Fail(rule.clone()), commit);
+        self.push(expect, Mark::Fail(rule.clone()), commit, judge);
         Decision { fate: Fate::Replace(bytes), rule: Some(rule.clone()), ..Decision::default() }
     }
 

@@ -69,21 +69,22 @@ impl Replies {
         self.marks > 0
     }
 
-    /// A request goes to the server.
-    pub fn push(&mut self, expect: Expect, mark: Mark, commit: bool) {
+    /// A request goes to the server. False when the server will not answer it.
+    pub fn push(&mut self, expect: Expect, mark: Mark, commit: bool) -> bool {
         match expect {
             Expect::CopyEnd if self.copying => {
                 self.copying = false;
-                return;
+                return false;
             }
-            Expect::Sync if self.copying => return,
+            Expect::Sync if self.copying => return false,
             Expect::Sync => self.skipping = false,
-            _ if self.skipping => return,
+            _ if self.skipping => return false,
             _ => {}
         }
         self.next += 1;
         self.marks += usize::from(!matches!(mark, Mark::None));
         self.queue.push_back(Request { id: self.next, expect, mark, commit });
+        true
     }
 
     /// A message of this type came from the server: the request that it belongs to, as it was. Requests that the server
@@ -229,9 +230,8 @@ mod tests {
         use Expect::{Bind, Execute, Parse, Sync};
         let mut replies = queue(&[Parse]);
         assert!(replies.reply(b'E', |_| {}).is_some());
-        for expect in [Bind, Execute, Sync] {
-            replies.push(expect, Mark::None, false);
-        }
+        let answered = [Bind, Execute, Sync].map(|expect| replies.push(expect, Mark::None, false));
+        assert_eq!(answered, [false, false, true]);
         assert_eq!(owners(&mut replies, b"Z"), [Some(Sync)]);
         assert_eq!(replies.len(), 0);
     }

@@ -45,12 +45,30 @@ fn line(rest: &mut &[u8]) -> Option<usize> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
+/// Words of a line; one in quotes may hold white space. Escapes are left as they are written.
 fn inline<'a>(head: &'a [u8], arguments: &mut Vec<&'a [u8]>) {
-    let words = head.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    arguments.extend(words.take(ARGUMENTS_MAX).map(|word| {
-        let quoted = |quote: u8| word.strip_prefix(&[quote])?.strip_suffix(&[quote]);
-        quoted(b'"').or_else(|| quoted(b'\'')).unwrap_or(word)
-    }));
+    let mut rest = head.trim_ascii_start();
+    while !rest.is_empty() && arguments.len() < ARGUMENTS_MAX {
+        let (word, behind) = quoted(rest).unwrap_or_else(|| {
+            let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+            rest.split_at(end)
+        });
+        arguments.push(word);
+        rest = behind.trim_ascii_start();
+    }
+}
+
+/// What stands between quotes at the beginning, and what follows them.
+fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (quote, inside) = text.split_first().filter(|(first, _)| matches!(first, b'"' | b'\''))?;
+    let mut escaped = false;
+    let end = inside.iter().position(|byte| {
+        let ends = byte == quote && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        ends
+    })?;
+    let behind = &inside[end + 1..];
+    behind.first().is_none_or(u8::is_ascii_whitespace).then_some((&inside[..end], behind))
 }
 
 fn key<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Option<&'a [u8]> {
@@ -65,6 +83,9 @@ fn key<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Option<&'a [u8]> {
             1 + arguments.iter().position(|argument| argument.eq_ignore_ascii_case(b"STREAMS"))?
         }
         b"OBJECT" | b"XINFO" | b"XGROUP" | b"MEMORY" | b"BITOP" => 2,
+        // Behind the number of keys.
+        b"LMPOP" | b"SINTERCARD" | b"ZDIFF" | b"ZINTER" | b"ZINTERCARD" | b"ZMPOP" | b"ZUNION" => 2,
+        b"BLMPOP" | b"BZMPOP" | b"MIGRATE" => 3,
         name if contains(&SETUP, name) || contains(&KEYLESS, name) => return None,
         _ => 1,
     };
@@ -79,8 +100,9 @@ fn contains(sorted: &[&str], name: &[u8]) -> bool {
 const SETUP: [&str; 9] = ["AUTH", "CLIENT", "COMMAND", "CONFIG", "HELLO", "INFO", "QUIT", "RESET", "SELECT"];
 
 /// Sorted.
-const KEYLESS: [&str; 25] = [
+const KEYLESS: [&str; 37] = [
     "ACL",
+    "BGSAVE",
     "CLUSTER",
     "DBSIZE",
     "DEBUG",
@@ -98,17 +120,28 @@ const KEYLESS: [&str; 25] = [
     "PING",
     "PSUBSCRIBE",
     "PUBLISH",
+    "PUBSUB",
+    "PUNSUBSCRIBE",
+    "RANDOMKEY",
+    "REPLICAOF",
+    "ROLE",
+    "SAVE",
     "SCAN",
     "SCRIPT",
+    "SHUTDOWN",
+    "SLAVEOF",
+    "SLOWLOG",
     "SUBSCRIBE",
+    "SWAPDB",
     "TIME",
     "UNSUBSCRIBE",
     "UNWATCH",
     "WAIT",
+    "WAITAOF",
 ];
 
 /// Sorted. Commands with the flag `write`, and the scripts, which are refused when they write.
-const WRITES: [&str; 104] = [
+const WRITES: [&str; 109] = [
     "APPEND",
     "BITFIELD",
     "BITOP",
@@ -141,6 +174,8 @@ const WRITES: [&str; 104] = [
     "HDEL",
     "HEXPIRE",
     "HEXPIREAT",
+    "HGETDEL",
+    "HGETEX",
     "HINCRBY",
     "HINCRBYFLOAT",
     "HMSET",
@@ -148,6 +183,7 @@ const WRITES: [&str; 104] = [
     "HPEXPIRE",
     "HPEXPIREAT",
     "HSET",
+    "HSETEX",
     "HSETNX",
     "INCR",
     "INCRBY",
@@ -187,6 +223,7 @@ const WRITES: [&str; 104] = [
     "SETRANGE",
     "SINTERSTORE",
     "SMOVE",
+    "SORT",
     "SPOP",
     "SREM",
     "SUNIONSTORE",
@@ -199,6 +236,7 @@ const WRITES: [&str; 104] = [
     "XDEL",
     "XGROUP",
     "XREADGROUP",
+    "XSETID",
     "XTRIM",
     "ZADD",
     "ZDIFFSTORE",
@@ -238,5 +276,17 @@ mod tests {
         assert_eq!(key_of("XREADGROUP GROUP g c COUNT 1 STREAMS s >\r\n").as_deref(), Some("s"));
         assert_eq!(key_of("PING hello\r\n"), None);
         assert_eq!(key_of("set \"k\" 1\r\n").as_deref(), Some("k"));
+        assert_eq!(key_of("ZUNION 2 a b\r\n").as_deref(), Some("a"));
+        assert_eq!(key_of("BLMPOP 0 1 list LEFT\r\n").as_deref(), Some("list"));
+        assert_eq!(key_of("PUNSUBSCRIBE a*\r\n"), None);
+    }
+
+    #[test]
+    fn words_of_a_line_may_stand_in_quotes() {
+        assert_eq!(key_of("SET \"a b\" 1\r\n").as_deref(), Some("a b"));
+        assert_eq!(key_of("SET 'it \\' is' 1\r\n").as_deref(), Some("it \\' is"));
+        assert_eq!(key_of("SET \"open 1\r\n").as_deref(), Some("\"open"));
+        assert_eq!(key_of("SET \"a\"b 1\r\n").as_deref(), Some("\"a\"b"));
+        assert_eq!(key_of("  GET   \"\"  \r\n").as_deref(), Some(""));
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Resp {
     pushes: bool,
     /// HELLO 3 was sent, its reply has not come.
     hello: Option<u64>,
+    /// A subscription was sent behind that HELLO: it brings pushes if the HELLO succeeds.
+    subscribing: bool,
     /// Replies cannot be told from messages.
     unordered: bool,
     replies_off: bool,
@@ -87,8 +89,10 @@ impl Resp {
                 }
                 Action::Delay { by, of: Side::Reply } => mark = Mark::Slow(rule.clone(), *by),
                 Action::DropReply(then) => mark = Mark::Drop(rule.clone(), *then),
-                // Without a reply there is nowhere to put an error.
-                Action::Error(_) if self.replies_off || self.skip_next => judge.missed(&rule, Way::Upstream),
+                // Without a reply that can be told there is nowhere to put an error.
+                Action::Error(_) if self.replies_off || self.skip_next || self.unordered => {
+                    judge.missed(&rule, Way::Upstream);
+                }
                 Action::Error(refusal) => {
                     mark = Mark::Fail(rule.clone(), refusal.bytes.clone(), refusal.closes);
                     let fate = Fate::Replace(Bytes::from_static(UNKNOWN));
@@ -125,6 +129,13 @@ impl Resp {
         }
     }
 
+    /// From here on nobody can say whose a reply is.
+    fn lose_order(&mut self, judge: &mut Judge) {
+        self.unordered = true;
+        self.replies.drain(..).for_each(|mark| missed(&mark, judge));
+        self.marks = 0;
+    }
+
     /// What the command does to the replies of this connection.
     fn follow(&mut self, command: &Command<'_>, arguments: &[&[u8]]) -> Follow {
         let is = |at: usize, word: &str| {
@@ -140,24 +151,41 @@ impl Resp {
                     return Follow::OneReply;
                 }
             },
-            _ if self.replies_off || skipped => {}
-            b"HELLO" if is(1, "3") => {
-                self.hello = Some(self.commands);
+            b"RESET" => {
+                self.replies_off = false;
+                self.leave_three();
                 return Follow::OneReply;
             }
             b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE" | b"UNSUBSCRIBE" | b"PUNSUBSCRIBE"
             | b"SUNSUBSCRIBE" => {
                 // In RESP 3 the answer is a push. HELLO's reply may still be under way.
                 self.unordered |= !self.pushes && self.hello.is_none();
+                self.subscribing |= self.hello.is_some();
             }
             b"MONITOR" => {
                 self.unordered = true;
                 return Follow::OneReply;
             }
             b"SYNC" | b"PSYNC" => return Follow::Opaque(Opaque::Unsupported("replication")),
+            _ if self.replies_off || skipped => {}
+            b"HELLO" if is(1, "3") => {
+                self.hello = Some(self.commands);
+                return Follow::OneReply;
+            }
+            b"HELLO" if is(1, "2") => {
+                self.leave_three();
+                return Follow::OneReply;
+            }
             _ => return Follow::OneReply,
         }
         Follow::NoReply
+    }
+
+    /// Commands from here on are answered in RESP 2.
+    fn leave_three(&mut self) {
+        self.unordered |= self.subscribing;
+        self.pushes = false;
+        self.hello = None;
     }
 
     fn downstream(&mut self, head: &[u8], judge: &mut Judge, note: &mut Note<'_>) -> Decision {
@@ -173,11 +201,15 @@ impl Resp {
         let number = self.answered;
         self.answered += 1;
         note.write(|| format!("{} of #{}", char::from(kind), number + 1));
+        self.marks -= usize::from(!matches!(mark, Mark::None));
         if self.hello == Some(number) {
             self.hello = None;
-            self.pushes = kind == b'%';
+            // An error leaves the version as it was.
+            self.pushes |= kind == b'%';
+            if std::mem::take(&mut self.subscribing) && !self.pushes {
+                self.lose_order(judge);
+            }
         }
-        self.marks -= usize::from(!matches!(mark, Mark::None));
         match mark {
             Mark::None => Decision::pass(),
             Mark::Slow(rule, by) => {

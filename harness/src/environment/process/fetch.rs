@@ -169,8 +169,7 @@ fn own_lists(cache: &Path) -> anyhow::Result<Vec<String>> {
 /// Options that let apt see this machine's installed packages without the servers among them.
 fn own_status(work: &Path) -> anyhow::Result<Vec<String>> {
     let installed = Path::new("/var/lib/dpkg/status");
-    let text =
-        std::fs::read_to_string(installed).with_context(|| format!("read {}", installed.display()))?;
+    let text = std::fs::read_to_string(installed).with_context(|| format!("read {}", installed.display()))?;
     let status = work.join("status");
     std::fs::write(&status, without_servers(&text)).with_context(|| format!("write {}", status.display()))?;
     Ok(vec!["-o".to_owned(), format!("Dir::State::status={}", status.display())])
@@ -183,7 +182,8 @@ fn without_servers(status: &str) -> String {
         ["postgresql", "redis", "nats-server"].iter().any(|server| name.starts_with(server))
     };
     let mut kept = String::with_capacity(status.len());
-    for stanza in status.split("\n\n").filter(|stanza| !stanza.trim().is_empty() && !brings_a_server(stanza)) {
+    for stanza in status.split("\n\n").filter(|stanza| !stanza.trim().is_empty() && !brings_a_server(stanza))
+    {
         kept.push_str(stanza.trim_matches('\n'));
         kept.push_str("\n\n");
     }

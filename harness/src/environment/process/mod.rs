@@ -5,7 +5,6 @@ pub(crate) mod account;
 pub mod binaries;
 pub mod fetch;
 pub(crate) mod supervisor;
-pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
+use chaos::fault::process::ProcessHandle;
 use chaos::ledger::Holding;
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::account::Account;
-use super::tree::{self, Handle};
 use crate::environment::{Control, log_tail, wait};
-use crate::run::{Run, process_start_ticks};
+use crate::run::Run;
 
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ pub(crate) struct Supervised {
 
 #[derive(Clone)]
 struct Current {
-    handle: Handle,
+    handle: ProcessHandle,
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
@@ -75,11 +75,11 @@ impl Supervised {
             .with_context(|| format!("run {}", self.launch.program.display()))?;
         let pid = i32::try_from(child.id()).context("pid out of range")?;
         // The child cannot have been reaped yet, so its start time is there even if it has already ended.
-        let start_ticks = process_start_ticks(pid).context("read the start time of the child")?;
-        let handle = Handle { pid, start_ticks };
+        let handle = ProcessHandle::of(pid).context("read the start time of the child")?;
         let holding = self.holding(handle);
         if let Err(error) = self.run.ledger().open(holding.clone()) {
-            tree::kill_tree(handle);
+            // Unknown to the ledger it must not live; the ledger's error says why the start failed.
+            report(handle.kill_tree());
             return Err(error).context("write the ledger");
         }
         let (sender, exit) = watch::channel(None);
@@ -99,7 +99,7 @@ impl Supervised {
         Ok(())
     }
 
-    fn holding(&self, handle: Handle) -> Holding {
+    fn holding(&self, handle: ProcessHandle) -> Holding {
         Holding::Process { pid: handle.pid, start_ticks: handle.start_ticks, role: self.launch.role.clone() }
     }
 
@@ -119,8 +119,8 @@ impl Supervised {
         if let Some(current) = &*self.current.lock()
             && current.exit.borrow().is_none()
         {
-            tree::kill_tree(current.handle);
-            tree::wait_gone(&[current.handle], GONE_WITHIN);
+            report(current.handle.kill_tree());
+            current.handle.wait_gone(GONE_WITHIN);
         }
     }
 
@@ -149,7 +149,7 @@ impl Supervised {
 impl Control for Supervised {
     async fn kill(&self) -> anyhow::Result<u64> {
         let current = self.current()?;
-        let killed = tokio::task::spawn_blocking(move || tree::kill_tree(current.handle)).await?;
+        let killed = tokio::task::spawn_blocking(move || current.handle.kill_tree()).await??;
         if self.ended(GONE_WITHIN).await.is_none() {
             bail!("{} (pid {}) survived SIGKILL", self.launch.role, current.handle.pid);
         }
@@ -158,12 +158,12 @@ impl Control for Supervised {
 
     async fn pause(&self) -> anyhow::Result<u64> {
         let current = self.current()?;
-        Ok(tokio::task::spawn_blocking(move || tree::stop_tree(current.handle)).await?)
+        Ok(tokio::task::spawn_blocking(move || current.handle.stop_tree()).await??)
     }
 
     async fn resume(&self) -> anyhow::Result<u64> {
         let current = self.current()?;
-        Ok(tokio::task::spawn_blocking(move || tree::continue_tree(current.handle)).await?)
+        Ok(tokio::task::spawn_blocking(move || current.handle.continue_tree()).await??)
     }
 
     async fn start(&self) -> anyhow::Result<u64> {
@@ -180,9 +180,13 @@ impl Control for Supervised {
         if !self.running() {
             return Ok(true);
         }
-        // What is frozen cannot handle a signal.
-        tree::continue_tree(current.handle);
-        tree::signal(current.handle, self.launch.stop_signal);
+        let stop_signal = self.launch.stop_signal;
+        let asked = tokio::task::spawn_blocking(move || {
+            // What is frozen cannot handle a signal.
+            current.handle.continue_tree()?;
+            current.handle.signal(stop_signal)
+        });
+        asked.await??;
         Ok(self.ended(grace).await.is_some())
     }
 
@@ -192,6 +196,13 @@ impl Control for Supervised {
 
     fn pid(&self) -> Option<i32> {
         self.current.lock().as_ref().filter(|current| current.exit.borrow().is_none()).map(|c| c.handle.pid)
+    }
+}
+
+/// For callers that have no one to return an error to.
+fn report(killed: Result<u64, chaos::fault::process::Error>) {
+    if let Err(error) = killed {
+        tracing::warn!("kill a process tree: {error}");
     }
 }
 

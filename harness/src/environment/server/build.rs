@@ -24,24 +24,50 @@ pub fn workspace() -> Option<PathBuf> {
     above.map(Path::to_owned).or(compiled.filter(|root| is_root(root)))
 }
 
-/// The program: named, `FRAISEQL_SERVER`, built, or beside the harness.
-pub async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
-    let named = named.or_else(|| std::env::var_os("FRAISEQL_SERVER").map(PathBuf::from));
-    if let Some(path) = named {
+/// Where the program comes from.
+enum Source {
+    Named(PathBuf),
+    Built { workspace: PathBuf },
+    Beside(PathBuf),
+}
+
+/// Named, `FRAISEQL_SERVER`, built, or beside the harness.
+fn source(named: Option<PathBuf>) -> Result<Source, Error> {
+    if let Some(path) = named.or_else(|| std::env::var_os("FRAISEQL_SERVER").map(PathBuf::from)) {
         return path
             .canonicalize()
             .with_context(|| format!("server program {}", path.display()))
+            .map(Source::Named)
             .map_err(|error| Error::start("fraiseql-server", error));
     }
-    if let Some(root) = workspace().filter(|_| has_cargo()) {
-        let built = build(&root, "fraiseql-runtime", &["--bin", SERVER], SERVER).await;
-        return built.map_err(|error| Error::start("fraiseql-server (cargo build)", error));
+    if let Some(workspace) = workspace().filter(|_| has_cargo()) {
+        return Ok(Source::Built { workspace });
     }
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("fraiseql-server"));
-    beside.filter(|path| path.is_file()).ok_or_else(|| Error::NotPossible {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(SERVER));
+    beside.filter(|path| path.is_file()).map(Source::Beside).ok_or_else(|| Error::NotPossible {
         reason: "no fraiseql-server: cargo and the workspace are not here, nor is it beside the harness"
             .into(),
         hint: "name one with --server PATH or FRAISEQL_SERVER".into(),
+    })
+}
+
+/// The program, built if need be.
+pub async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
+    match source(named)? {
+        Source::Named(path) | Source::Beside(path) => Ok(path),
+        Source::Built { workspace } => {
+            let built = build(&workspace, "fraiseql-runtime", &["--bin", SERVER], SERVER).await;
+            built.map_err(|error| Error::start("fraiseql-server (cargo build)", error))
+        }
+    }
+}
+
+/// Where a run without `--server` takes the program from, in words; nothing is built.
+pub fn server_source() -> Result<String, Error> {
+    Ok(match source(None)? {
+        Source::Named(path) => format!("FRAISEQL_SERVER: {}", path.display()),
+        Source::Built { workspace } => format!("cargo builds it from {}", workspace.display()),
+        Source::Beside(path) => path.display().to_string(),
     })
 }
 

@@ -25,6 +25,8 @@ pub(super) fn table(address: SocketAddr, spool: &Path, overrides: Table) -> Tabl
     set(&["nats", "url_env"], "NATS_URL".into());
     set(&["queue", "spool_dir"], spool.display().to_string().into());
     set(&["logging", "format"], "json".into());
+    // A line for every request would be millions in a soak, and the disk would be what is measured.
+    set(&["logging", "access"], "errors-and-slow".into());
     merge(&mut table, overrides);
     table
 }
@@ -91,6 +93,7 @@ mod tests {
         assert_eq!(table["server"]["bind_address"].as_str(), Some("127.0.0.1:8000"));
         assert_eq!(table["cache"]["redis"]["url_env"].as_str(), Some("REDIS_URL"));
         assert_eq!(table["cache"]["redis"]["pool_size"].as_integer(), Some(3));
+        assert_eq!(table["logging"]["access"].as_str(), Some("errors-and-slow"));
         assert_eq!(grace(&table).expect("grace"), Duration::from_secs(1));
     }
 

@@ -18,7 +18,7 @@ use crate::observability::metrics::{HttpMetrics, RequestLabels, RouteLabels};
 pub struct MetricsError;
 
 /// nginx's word for a request whose caller is gone.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+pub(super) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 pub async fn count(State(frame): State<Arc<Frame>>, request: Request, next: Next) -> Response {
     let route = RouteLabels { method: super::method(&request), path: super::route(&request).into() };

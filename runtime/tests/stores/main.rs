@@ -1,0 +1,146 @@
+//! The services over real stores: what they promise with Postgres, Redis and NATS as they are, not as a stand-in thinks
+//! they are.
+//!
+//! One environment of own processes serves the whole binary; each test has its own database, Redis database, stream
+//! and links. Where the servers cannot be had, every test is reported as not run, with the reason.
+
+mod health;
+mod migrations;
+mod orders;
+mod outbox;
+mod outbox_stream;
+mod pool;
+mod queue;
+mod spool;
+mod support;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use harness::environment::Error;
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::Stage;
+use tokio::runtime::Runtime;
+
+/// A test that waits for longer than this waits for ever.
+const TEST_WITHIN: Duration = Duration::from_secs(120);
+
+type Start = fn(Arc<Stage>) -> LocalBoxFuture<'static, ()>;
+
+/// Every test of these modules; one that is missing here is dead code, which the compiler tells.
+macro_rules! tests {
+    ($($area:ident: $($name:ident),+ $(,)?;)+) => {
+        [$($((
+            concat!(stringify!($area), "::", stringify!($name)),
+            (|stage| Box::pin($area::$name(stage))) as Start,
+        )),+),+]
+    };
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new().expect("an async runtime"));
+    if arguments.list {
+        let listed = all().into_iter().map(|(name, _)| Trial::test(name, || Err("only listed".into())));
+        return libtest_mimic::run(&arguments, listed.collect()).exit_code();
+    }
+    let stage = bring_up(&runtime);
+    let trials = all().into_iter().map(|(name, start)| trial(name, start, &stage, &runtime)).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let left = stage.ok().and_then(Arc::into_inner).map(|stage| runtime.block_on(stage.down()));
+    for leftover in left.iter().flatten() {
+        eprintln!("left behind: {leftover:?}");
+    }
+    if left.is_some_and(|left| !left.is_empty()) { ExitCode::FAILURE } else { conclusion.exit_code() }
+}
+
+fn all() -> Vec<(&'static str, Start)> {
+    tests! {
+        orders:
+            an_order_its_items_its_stock_and_its_event_are_one_transaction,
+            a_refused_order_leaves_nothing,
+            an_order_whose_event_cannot_be_written_is_no_order,
+            the_same_key_is_the_same_answer,
+            sixteen_callers_with_one_key_get_one_order,
+            the_same_key_with_another_input_is_refused,
+            stock_is_never_oversold,
+            orders_for_the_same_products_do_not_deadlock,
+            an_order_takes_the_steps_of_its_life_and_no_other,
+            one_of_many_contradicting_steps_is_taken,
+            a_repeated_step_is_the_first_answer;
+        pool:
+            a_statement_that_takes_too_long_gives_up_its_connection_and_the_pool_lives_on,
+            an_order_that_timed_out_behind_a_lock_is_placed_once_when_it_is_repeated,
+            a_silent_database_costs_time_and_no_connection,
+            reads_survive_that_every_connection_is_reset,
+            more_callers_than_connections_all_get_their_turn;
+        migrations:
+            two_migrators_at_once_leave_each_migration_applied_once,
+            a_second_run_changes_nothing,
+            a_failing_migration_names_its_file_and_the_reason,
+            a_changed_migration_is_told_by_its_file;
+        queue:
+            a_job_is_claimed_once_and_gone_after_its_acknowledgement,
+            a_claim_that_is_not_acknowledged_in_time_comes_back,
+            a_job_that_fails_each_time_is_a_dead_letter_and_kept,
+            an_acknowledgement_that_comes_late_still_counts,
+            an_effect_happens_once_although_the_job_runs_often,
+            a_worker_tries_again_and_the_effect_happens_once,
+            a_job_for_an_order_that_is_not_there_ends_as_a_dead_letter;
+        spool:
+            jobs_wait_on_disk_while_redis_is_away_and_take_effect_when_it_is_back,
+            a_spool_survives_a_restart_with_a_torn_record_at_its_end,
+            a_job_that_redis_may_have_takes_effect_once,
+            a_full_spool_refuses_and_says_so;
+        outbox:
+            events_are_published_under_their_row_id_and_marked,
+            an_event_is_not_marked_before_its_acknowledgement_and_not_stored_twice,
+            nothing_is_lost_while_nats_is_away,
+            relays_side_by_side_share_the_work,
+            what_a_dead_relay_had_claimed_comes_back;
+        outbox_stream:
+            a_repetition_is_dropped_within_the_window_and_kept_after_it,
+            a_stream_that_is_there_gets_the_window_and_keeps_everything_else,
+            the_window_is_not_longer_than_the_stream_keeps_messages;
+        health:
+            each_dependency_is_seen_to_go_and_to_come_back,
+            a_silent_dependency_is_unhealthy_within_the_limit;
+    }
+    .to_vec()
+}
+
+fn bring_up(runtime: &Runtime) -> Result<Arc<Stage>, String> {
+    match runtime.block_on(Stage::up()) {
+        Ok(stage) => Ok(Arc::new(stage)),
+        Err(Error::NotPossible { reason, hint }) => {
+            eprintln!("NotRun: {reason}; {hint}");
+            Err(format!("{reason}; {hint}"))
+        }
+        Err(error) => panic!("the stores did not come up: {}", fraiseql_runtime::error::chain(&error)),
+    }
+}
+
+fn trial(
+    name: &'static str,
+    start: Start,
+    stage: &Result<Arc<Stage>, String>,
+    runtime: &Arc<Runtime>,
+) -> Trial {
+    match stage {
+        Ok(stage) => {
+            let (stage, runtime) = (stage.clone(), runtime.clone());
+            Trial::test(name, move || {
+                let test = async { tokio::time::timeout(TEST_WITHIN, start(stage)).await };
+                runtime
+                    .block_on(test)
+                    .map_err(|_| Failed::from(format!("did not end within {TEST_WITHIN:?}")))
+            })
+        }
+        Err(reason) => {
+            let reason = reason.clone();
+            Trial::test(name, move || Err(reason.into())).with_kind("not run").with_ignored_flag(true)
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The services of one server, with stores of their own behind links that can be cut.
+
+use std::path::{Path, PathBuf};
+
+use fraiseql_runtime::app_state::AppState;
+use fraiseql_runtime::config::Config;
+use fraiseql_runtime::config::source::Environment;
+use fraiseql_runtime::ids::{OrderId, ProductId, UserId};
+use fraiseql_runtime::observability::metrics::Metrics;
+use fraiseql_runtime::orders::input::{Address, NewOrder};
+use fraiseql_runtime::orders::{Extent, Order};
+use fraiseql_runtime::storage;
+use harness::environment::ServiceName;
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Link, Stage, eventually};
+
+const SEED: &str = include_str!("../../../../fixtures/schemas/ecommerce/seed.sql");
+
+/// What every shop has; a test says what it wants otherwise.
+const SETTINGS: &str = r#"
+    database.min_connections = 1
+    database.max_connections = 24
+    cache.redis.pool_size = 2
+    nats.publish_timeout = "1s"
+    outbox.poll_interval = "10ms"
+    queue.poll_interval = "10ms"
+"#;
+
+/// One server's services, without HTTP.
+pub struct Shop {
+    pub state: AppState,
+    pub postgres: Link,
+    pub redis: Link,
+    pub nats: Link,
+    /// Stream of the events; subjects begin with the same word.
+    pub stream: String,
+    metrics: Metrics,
+    settings: toml::Table,
+    folder: tempfile::TempDir,
+    stop: CancellationToken,
+    workers: JoinSet<()>,
+}
+
+impl Shop {
+    /// A migrated and seeded database, an empty queue, no stream. Connections are kept up; no other worker runs.
+    pub async fn open(stage: &Stage) -> Self {
+        Self::open_with(stage, "").await
+    }
+
+    /// As [`Shop::open`], with settings of the test's own: dotted keys, one a line.
+    pub async fn open_with(stage: &Stage, settings: &str) -> Self {
+        let number = stage.number();
+        let database = stage.database(number).await;
+        storage::migrate(database.as_str(), std::time::Duration::from_secs(10)).await.expect("migrated");
+        let mut redis = stage.url(ServiceName::Redis);
+        redis.set_path(&format!("/{number}"));
+        let (postgres, redis) = (Link::to(database).await, Link::to(redis).await);
+        let nats = Link::to(stage.url(ServiceName::Nats)).await;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let stream = format!("events{number}");
+        let mut table: toml::Table = toml::from_str(SETTINGS).expect("the usual settings");
+        merge(&mut table, toml::from_str(settings).expect("the test's settings"));
+        let own = format!(
+            "nats.stream = {stream:?}\nnats.subject_prefix = {stream:?}\nqueue.spool_dir = {:?}",
+            folder.path().display().to_string()
+        );
+        merge(&mut table, toml::from_str(&own).expect("the shop's own settings"));
+
+        let (state, metrics) =
+            build(&table, [&postgres, &redis, &nats]).await.expect("the services are made");
+        let (stop, workers) = (CancellationToken::new(), JoinSet::new());
+        let mut shop =
+            Self { state, postgres, redis, nats, stream, metrics, settings: table, folder, stop, workers };
+        shop.run(SEED).await;
+        shop.connect().await;
+        shop
+    }
+
+    /// Starts background work by its names.
+    pub fn start(&mut self, names: &[&str]) {
+        let mut known = self.state.workers();
+        for name in names {
+            let at = known.iter().position(|(known, _)| known == name).expect("a worker of that name");
+            let (_, start) = known.swap_remove(at);
+            self.workers.spawn(start(self.stop.clone()));
+        }
+    }
+
+    /// Ends the services as a process would end, and starts them again over the same stores, spool and links.
+    pub async fn restart(mut self, meanwhile: impl FnOnce(&Path)) -> Self {
+        self.stop.cancel();
+        while let Some(ended) = self.workers.join_next().await {
+            ended.expect("no worker panics");
+        }
+        let Self { state, postgres, redis, nats, stream, settings, folder, .. } = self;
+        drop(state);
+        // The spool's writer ends a moment after its last handle; another process would not be let in before.
+        let segments = spool_files(folder.path());
+        eventually("the spool is let go", async || {
+            let lock = std::fs::File::open(folder.path().join("lock")).expect("a lock file");
+            lock.try_lock().map_err(|error| error.to_string())
+        })
+        .await;
+        if let Some(last) = segments.last() {
+            meanwhile(last);
+        }
+        let (state, metrics) =
+            build(&settings, [&postgres, &redis, &nats]).await.expect("the services are made");
+        let (stop, workers) = (CancellationToken::new(), JoinSet::new());
+        Self { state, postgres, redis, nats, stream, metrics, settings, folder, stop, workers }
+    }
+
+    /// Starts what keeps the connections up, and waits until NATS is connected too.
+    pub async fn connect(&mut self) {
+        self.start(&["postgres-pool", "redis-connections"]);
+        let mut checks = fraiseql_runtime::observability::health::HealthChecker::new("1");
+        self.state.add_health_checks(&mut checks);
+        eventually("the stores are connected", async || {
+            let report = checks.run().await;
+            if report.status == "healthy" { Ok(()) } else { Err(format!("{report:?}")) }
+        })
+        .await;
+    }
+
+    /// Places an order.
+    pub async fn place(&self, order: NewOrder) -> Result<Order, fraiseql_runtime::orders::Error> {
+        self.state.orders.create(order, Extent::Head).await
+    }
+
+    /// Places so many orders and answers their ids.
+    pub async fn place_many(&self, count: usize) -> Vec<OrderId> {
+        let mut ids = Vec::with_capacity(count);
+        for n in 0..count {
+            ids.push(self.place(order(&[(1 + n as i64, 1)])).await.expect("placed").id);
+        }
+        ids
+    }
+
+    /// A connection past the link and the pool.
+    pub async fn sql(&self) -> PgConnection {
+        PgConnection::connect(self.postgres.direct.as_str()).await.expect("the database answers")
+    }
+
+    /// Runs statements past the services.
+    pub async fn run(&self, statements: &str) {
+        let mut connection = self.sql().await;
+        let statements = sqlx::AssertSqlSafe(statements.to_owned());
+        sqlx::raw_sql(statements).execute(&mut connection).await.expect("statements of the test");
+        connection.close().await.expect("closed");
+    }
+
+    /// One number from a statement.
+    pub async fn count(&self, statement: &str) -> i64 {
+        let mut connection = self.sql().await;
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        let found = sqlx::query_scalar(statement).fetch_one(&mut connection).await.expect("a count");
+        connection.close().await.expect("closed");
+        found
+    }
+
+    /// Rows of a table.
+    pub async fn rows(&self, table: &str) -> i64 {
+        self.count(&format!("SELECT count(*) FROM {table}")).await
+    }
+
+    /// Sum of a metric's series, which must be there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.classic();
+        let values: Vec<f64> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse().ok())
+            .collect();
+        assert!(!values.is_empty(), "there is no series {name}");
+        values.iter().sum()
+    }
+
+    /// The files of the spool, oldest first.
+    pub fn spool_files(&self) -> Vec<PathBuf> {
+        spool_files(self.folder.path())
+    }
+
+    /// Ends the work and the links; a worker that panicked fails the test.
+    pub async fn close(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.workers.join_next().await {
+            ended.expect("no worker panics");
+        }
+        for link in [&self.postgres, &self.redis, &self.nats] {
+            link.close().await;
+        }
+    }
+}
+
+/// An order of user 1 for `(product, pieces)`.
+pub fn order(items: &[(i64, i32)]) -> NewOrder {
+    NewOrder {
+        idempotency_key: None,
+        user_id: Some(UserId(1)),
+        items: items.iter().map(|(product, pieces)| (ProductId(*product), *pieces)).collect(),
+        shipping_address: Address { street: "Main 1".to_owned(), city: None, zip: None, country: None },
+    }
+}
+
+async fn build(
+    settings: &toml::Table,
+    [postgres, redis, nats]: [&Link; 3],
+) -> Result<(AppState, Metrics), fraiseql_runtime::app_state::Error> {
+    let environment = Environment::from([
+        ("DATABASE_URL", postgres.through.as_str()),
+        ("REDIS_URL", redis.through.as_str()),
+        ("NATS_URL", nats.through.as_str()),
+    ]);
+    let text = toml::to_string(settings).expect("TOML");
+    let config =
+        Config::parse(&text, "stores.toml", &environment).expect("the shop's configuration is valid");
+    let metrics = Metrics::new();
+    Ok((AppState::build(&config, &metrics).await?, metrics))
+}
+
+fn spool_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the spool's folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "spool")).collect();
+    files.sort();
+    files
+}
+
+/// Tables are merged, everything else is replaced.
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
+            (_, value) => drop(into.insert(key, value)),
+        }
+    }
+}
