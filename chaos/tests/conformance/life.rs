@@ -192,7 +192,7 @@ fn reset_fails_where_an_address_is_taken(server: &Server) {
     let answer = server.post("/reset", "");
     assert_eq!(answer.status, 500);
     assert_eq!(answer.json()["error"], format!("listen tcp {address}: bind: address already in use"));
-    drop(taken);
+    release(taken);
     assert_eq!(server.post("/reset", "").status, 204);
 }
 

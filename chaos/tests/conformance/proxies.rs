@@ -90,7 +90,7 @@ fn an_address_that_is_taken_is_500_and_leaves_nothing(server: &Server) {
         error(500, &format!("listen tcp {address}: bind: address already in use"))
     );
     assert_eq!(server.get("/proxies").text(), "{}");
-    drop(taken);
+    release(taken);
     assert_eq!(create(server, body).0, 201);
 }
 
@@ -249,7 +249,7 @@ fn a_proxy_whose_address_was_taken_can_be_enabled_when_it_is_free(server: &Serve
     let address = taken.local_addr().expect("an address");
     assert_eq!(proxy.update(json!({"listen": address.to_string()})).status, 500);
     assert_eq!(proxy.update(json!({"enabled": true})).status, 500, "still taken");
-    drop(taken);
+    release(taken);
     proxy.enable(true);
     round_trip(&mut connect(address), b"hello");
 }

@@ -83,7 +83,8 @@ pub fn lasting_port() -> u16 {
     loop {
         let next = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = u16::try_from(FIRST + next).expect("below 30,000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        // Asked by connecting: binding would hold the port in every process that is being started meanwhile.
+        if refused(([127, 0, 0, 1], port).into()) {
             return port;
         }
     }
@@ -92,6 +93,13 @@ pub fn lasting_port() -> u16 {
 /// A port that is taken as long as the listener lives.
 pub fn taken_port() -> TcpListener {
     TcpListener::bind(("127.0.0.1", lasting_port())).expect("a free port")
+}
+
+/// Gives a port of [`taken_port`] back. A process that is being started may hold on to it for an instant.
+pub fn release(listener: TcpListener) {
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    eventually("the port is free", || refused(address));
 }
 
 pub fn connect(address: SocketAddr) -> TcpStream {
