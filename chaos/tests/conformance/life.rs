@@ -1,7 +1,5 @@
 //! What changes of a proxy do to its connections and toxics; reset.
 
-use std::net::TcpListener;
-
 use serde_json::json;
 
 use crate::case::cases;
@@ -187,14 +185,14 @@ fn reset_ignores_its_body(server: &Server) {
 }
 
 fn reset_fails_where_an_address_is_taken(server: &Server) {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken_port();
     let address = taken.local_addr().expect("an address").to_string();
     let body = json!({"name": "a", "listen": address, "upstream": "x:1", "enabled": false}).to_string();
     assert_eq!(server.post("/proxies", &body).status, 201);
     let answer = server.post("/reset", "");
     assert_eq!(answer.status, 500);
     assert_eq!(answer.json()["error"], format!("listen tcp {address}: bind: address already in use"));
-    drop(taken);
+    release(taken);
     assert_eq!(server.post("/reset", "").status, 204);
 }
 

@@ -1,7 +1,5 @@
 //! Populate: a list of proxies at once.
 
-use std::net::TcpListener;
-
 use serde_json::{Value, json};
 
 use crate::case::cases;
@@ -169,7 +167,7 @@ fn a_list_that_is_broken_is_named(server: &Server) {
 }
 
 fn the_first_that_cannot_listen_ends_it_and_those_before_stay(server: &Server) {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken_port();
     let address = taken.local_addr().expect("an address").to_string();
     let answer = populate(
         server,
@@ -191,7 +189,7 @@ fn the_first_that_cannot_listen_ends_it_and_those_before_stay(server: &Server) {
 fn a_replacement_that_cannot_listen_leaves_the_old_one_disabled(server: &Server) {
     let (proxy, upstream) = server.echo();
     proxy.toxic(json!({"type": "noop", "name": "kept"}));
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken_port();
     let address = taken.local_addr().expect("an address").to_string();
     let answer = populate(server, json!([{"name": "echo", "listen": address, "upstream": upstream.text()}]));
     assert_eq!((answer.status, &answer.json()["proxies"]), (500, &Value::Null));

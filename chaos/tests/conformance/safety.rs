@@ -24,6 +24,7 @@ cases!("safety", ours: true, Setup { seed: 1, metrics: true, token: false }, [
     uploads_that_servers_leave_are_forgotten,
     proxies_come_and_go_while_clients_connect,
     toxics_of_one_proxy_change_from_many_clients,
+    a_name_with_a_slash_can_be_created_and_not_addressed,
 ]);
 
 /// What a call may take on a machine under load; without load it is below 100 ms, and a hang is 25 s.
@@ -273,4 +274,14 @@ fn toxics_of_one_proxy_change_from_many_clients(server: &Server) {
         changer.join().expect("a changer");
     }
     assert_eq!(proxy.show()["toxics"], json!([]));
+}
+
+/// The same in Toxiproxy, but another server is not asked: the proxy stays there and nobody can delete it.
+fn a_name_with_a_slash_can_be_created_and_not_addressed(server: &Server) {
+    let body = json!({"name": "a/b", "upstream": "x:1", "enabled": false}).to_string();
+    assert_eq!(server.post("/proxies", &body).status, 201);
+    for path in ["/proxies/a/b", "/proxies/a%2Fb"] {
+        assert_eq!(server.get(path).pair(), (404, "404 page not found\n".to_owned()), "{path}");
+    }
+    assert_eq!(server.show("/proxies")["a/b"]["name"], "a/b");
 }

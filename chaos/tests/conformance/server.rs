@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{self, Answer};
-use crate::tcp::Upstream;
+use crate::tcp::{Upstream, lasting_port};
 
 /// The token of servers that demand one.
 pub const TOKEN: &str = "a token, with spaces";
@@ -74,7 +74,9 @@ impl Server {
         if let Mode::Foreign(_) = mode {
             let Value::Object(proxies) = server.get("/proxies").json() else { panic!("no list of proxies") };
             for name in proxies.keys() {
-                assert_eq!(server.delete(&format!("/proxies/{name}")).status, 204);
+                let path =
+                    name.bytes().fold("/proxies/".to_owned(), |path, byte| format!("{path}%{byte:02X}"));
+                assert_eq!(server.delete(&path).status, 204, "{name} cannot be deleted from the server");
             }
         }
         server
@@ -112,9 +114,10 @@ impl Server {
         answer.json()
     }
 
-    /// A proxy on a free port.
+    /// A proxy on a port that stays its own while it is disabled.
     pub fn proxy(&self, name: &str, upstream: &str) -> Proxy<'_> {
-        self.proxy_with(json!({"name": name, "listen": "127.0.0.1:0", "upstream": upstream}))
+        let listen = format!("127.0.0.1:{}", lasting_port());
+        self.proxy_with(json!({"name": name, "listen": listen, "upstream": upstream}))
     }
 
     /// A proxy from a whole description, which enables it.

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for a machine under load; only a failing case waits for it.
@@ -71,6 +71,35 @@ pub fn closed_port() -> (socket2::Socket, SocketAddr) {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
     (socket, address)
+}
+
+/// A free port that the system gives nobody as a client's own: it stays free while a proxy is disabled.
+pub fn lasting_port() -> u16 {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Apart from other runs at the same time.
+    let begin = std::process::id().wrapping_mul(389);
+    loop {
+        let next = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + next).expect("below 30,000");
+        // Asked by connecting: binding would hold the port in every process that is being started meanwhile.
+        if refused(([127, 0, 0, 1], port).into()) {
+            return port;
+        }
+    }
+}
+
+/// A port that is taken as long as the listener lives.
+pub fn taken_port() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", lasting_port())).expect("a free port")
+}
+
+/// Gives a port of [`taken_port`] back. A process that is being started may hold on to it for an instant.
+pub fn release(listener: TcpListener) {
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    eventually("the port is free", || refused(address));
 }
 
 pub fn connect(address: SocketAddr) -> TcpStream {

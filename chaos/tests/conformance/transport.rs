@@ -38,6 +38,9 @@ cases!("transport", ours: false, Setup { seed: 1, metrics: true, token: false },
     a_body_that_never_comes_is_given_up_after_15_seconds,
 ]);
 
+/// The case that waits longest, and only waits.
+pub const LONGEST: &str = "a_body_that_never_comes_is_given_up_after_15_seconds";
+
 const ROUTES: [&str; 7] =
     ["/proxies", "/proxies/a", "/proxies/a/toxics", "/proxies/a/toxics/b", "/reset", "/populate", "/version"];
 
