@@ -148,9 +148,12 @@ impl Shared {
         self.say(None, || What::Began { fault, kind, direction: Direction::Both });
     }
 
+    /// Does nothing when it is gone already, as after a healing whose guard is dropped.
     pub fn remove_rule(&self, id: u64) {
-        self.change_plan(|plan| Arc::make_mut(&mut plan.rules).retain(|rule| rule.id != id));
-        self.say(None, || What::Healed { fault: id });
+        if self.plan.borrow().rules.iter().any(|rule| rule.id == id) {
+            self.change_plan(|plan| Arc::make_mut(&mut plan.rules).retain(|rule| rule.id != id));
+            self.say(None, || What::Healed { fault: id });
+        }
     }
 
     /// Tells the event stream.
@@ -175,9 +178,12 @@ impl Shared {
         self.next_effect.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Does nothing when it is gone already, as after a healing whose guard is dropped.
     pub fn remove_effect(&self, id: u64) {
-        self.change_plan(|plan| Arc::make_mut(&mut plan.effects).retain(|effect| effect.id != id));
-        self.say(None, || What::Healed { fault: id });
+        if self.plan.borrow().effects.iter().any(|effect| effect.id == id) {
+            self.change_plan(|plan| Arc::make_mut(&mut plan.effects).retain(|effect| effect.id != id));
+            self.say(None, || What::Healed { fault: id });
+        }
     }
 
     /// Waits until the listener is as the plan wants it, however the plan changes meanwhile.

@@ -77,8 +77,7 @@ pub fn line(live: &Live, width: usize) -> String {
         percentiles.each_ref().map(String::as_str),
     );
     let errors = format!("{:>7}{:>8}", live.errors, live.errors_total);
-    let memory =
-        format!("{:>6}", live.memory_bytes.map_or("-".into(), |bytes| format!("{:.1}", bytes / 1e6)));
+    let memory = format!("{:>6}", live.memory_bytes.map_or("-".into(), megabytes));
     let faults = live.active_faults.join(", ");
     let columns = [&rates, &errors, &memory].map(|text| text.chars().count()).iter().sum::<usize>();
     if columns > width {
@@ -104,6 +103,12 @@ fn milliseconds(value: Option<f64>) -> String {
         Some(ms) if ms < 1_000.0 => format!("{ms:.1}"),
         Some(ms) => format!("{ms:.0}"),
     }
+}
+
+/// At most five characters up to 99 GB, so that the column stays apart from the one before.
+fn megabytes(bytes: f64) -> String {
+    let value = bytes / 1e6;
+    if value < 999.95 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
 /// The text, or as much of it as fits with a mark that something is missing.
@@ -177,7 +182,11 @@ mod tests {
             assert!(plain(&heading(width)).chars().count() <= width);
         }
         assert!(plain(&line(&full, 120)).ends_with("postgres-silent-in-flight#12, redis-refused#12"));
-        assert!(plain(&line(&full, 80)).ends_with("  postgres-silen…"), "{}", plain(&line(&full, 80)));
+        assert!(
+            plain(&line(&full, 80)).ends_with(" 9999999  1234  postgres-silent-…"),
+            "{}",
+            plain(&line(&full, 80))
+        );
     }
 
     #[test]
