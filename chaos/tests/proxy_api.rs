@@ -322,3 +322,47 @@ async fn version_request_ids_browsers_and_unknown_routes_are_as_clients_know_the
     assert_eq!(answer.status(), 403);
     assert_eq!(answer.text().await.expect("a body"), "User agent not allowed\n");
 }
+
+/// Reads until `wanted` was read, and gives back everything so far.
+async fn heard(client: &mut tokio::net::TcpStream, text: &mut String, wanted: &str) {
+    use tokio::io::AsyncReadExt;
+    let reading = async {
+        let mut buffer = [0; 4096];
+        while !text.contains(wanted) {
+            let count = client.read(&mut buffer).await.expect("news");
+            assert!(count > 0, "ended without {wanted}: {text}");
+            text.push_str(std::str::from_utf8(&buffer[..count]).expect("text"));
+        }
+    };
+    tokio::time::timeout(DEADLINE, reading).await.expect("news in time");
+}
+
+#[tokio::test]
+async fn the_event_stream_tells_of_connections_and_toxics_and_ends_with_the_server() {
+    use tokio::io::AsyncReadExt;
+
+    let api = Api::spawn().await;
+    let address = api.echo_proxy().await;
+    let mut stream = connect(api.base.trim_start_matches("http://").parse().expect("an address")).await;
+    stream.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("asked");
+    let mut text = String::new();
+    heard(&mut stream, &mut text, ": listening").await;
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("text/event-stream"), "{text}");
+
+    api.post("/proxies/echo/toxics", json!({"type": "latency", "attributes": {"latency": 1}})).await;
+    let mut client = connect(address).await;
+    round_trip(&mut client, b"hello").await;
+    drop(client);
+    heard(&mut stream, &mut text, "event: ended").await;
+    heard(&mut stream, &mut text, "\"bytes_upstream\":5").await;
+    let told: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(told, ["began", "accepted", "dialled", "struck", "ended"], "{text}");
+    assert!(text.contains("\"kind\":\"latency\""), "{text}");
+
+    // The stream does not keep the server from ending.
+    drop(api);
+    tokio::time::timeout(DEADLINE, stream.read_to_end(&mut Vec::new()))
+        .await
+        .expect("in time")
+        .expect("an end");
+}

@@ -6,7 +6,7 @@ use super::reply::Reply;
 use super::route::Call;
 use super::server::{Body, Context};
 use super::wire::{self, Description, Fields};
-use super::{VERSION, metrics};
+use super::{VERSION, events, metrics};
 use crate::json::Json;
 use crate::proxy::{Error, Proxy, Registry};
 
@@ -28,6 +28,7 @@ pub(super) async fn answer(context: &Context, call: Call, body: Body) -> Reply {
         Call::DeleteToxic(proxy, toxic) => delete_toxic(registry, &proxy, &toxic),
         Call::Reset => reset(registry).await,
         Call::Version => Ok(version()),
+        Call::Events => Ok(events::reply(registry, &context.cancel)),
         Call::Metrics => Ok(metrics::reply(registry, &context.options)),
     };
     answer.unwrap_or_else(|failure| Reply::failure(&failure))

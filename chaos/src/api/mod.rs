@@ -5,6 +5,7 @@
 //! call waits for traffic; whatever a request began is finished even if its client has gone.
 
 mod error;
+mod events;
 mod handlers;
 mod metrics;
 mod populate;

@@ -1,9 +1,12 @@
 //! Answers, with the content types that Toxiproxy gives them.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::header::{
-    CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
@@ -12,17 +15,30 @@ use crate::json::Json;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+/// A body that is sent: all of it at once, or as it comes.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
 /// An answer before it is sent.
 #[derive(Debug)]
 pub(super) struct Reply {
     status: u16,
     headers: Vec<(HeaderName, String)>,
-    body: String,
+    body: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    Stream(Body),
 }
 
 impl Reply {
     pub fn new(status: u16, content_type: &str, body: impl Into<String>) -> Reply {
-        Reply { status, headers: vec![(CONTENT_TYPE, content_type.to_owned())], body: body.into() }
+        Reply {
+            status,
+            headers: vec![(CONTENT_TYPE, content_type.to_owned())],
+            body: Content::Text(body.into()),
+        }
     }
 
     pub fn json(status: u16, body: &Json) -> Reply {
@@ -31,7 +47,13 @@ impl Reply {
 
     /// Neither a body nor the type of one.
     pub fn empty(status: u16) -> Reply {
-        Reply { status, headers: Vec::new(), body: String::new() }
+        Reply { status, headers: Vec::new(), body: Content::Text(String::new()) }
+    }
+
+    /// Server-sent events, until `body` ends.
+    pub fn event_stream(body: Body) -> Reply {
+        Reply { body: Content::Stream(body), ..Reply::new(200, "text/event-stream", "") }
+            .with(CACHE_CONTROL, "no-store")
     }
 
     /// One line of text for people.
@@ -63,8 +85,12 @@ impl Reply {
         self
     }
 
-    pub fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+    pub fn into_response(self) -> Response<Body> {
+        let body = match self.body {
+            Content::Text(text) => Full::new(Bytes::from(text)).boxed_unsync(),
+            Content::Stream(body) => body,
+        };
+        let mut response = Response::new(body);
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {

@@ -20,6 +20,8 @@ pub(super) enum Call {
     Reset,
     Version,
     Metrics,
+    /// Ours: what happens, as it happens.
+    Events,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub(super) fn route(method: &str, path: &str, query: Option<&str>, metrics: bool
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let call = match parts.as_slice() {
         ["metrics"] if metrics => Some(Call::Metrics),
+        ["events"] => (method == "GET").then_some(Call::Events),
         ["version"] => (method == "GET").then_some(Call::Version),
         ["reset"] => (method == "POST").then_some(Call::Reset),
         ["populate"] => (method == "POST").then_some(Call::Populate),

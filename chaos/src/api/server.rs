@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderName, USER_AGENT};
 use hyper::server::conn::http1;
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::Failure;
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::route::{Routed, route};
 use super::{Options, handlers};
 use crate::json::Json;
@@ -46,6 +45,8 @@ const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(super) struct Context {
     pub registry: Registry,
     pub options: Options,
+    /// Streams end with it; other calls are finished.
+    pub cancel: CancellationToken,
 }
 
 /// The two ends of a client's connection: ours first.
@@ -83,7 +84,7 @@ pub(super) async fn run(
     options: Options,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    let context = Arc::new(Context { registry, options });
+    let context = Arc::new(Context { registry, options, cancel: cancel.clone() });
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -135,16 +136,16 @@ async fn connection(context: Arc<Context>, socket: TcpStream, client: SocketAddr
     }
 }
 
-async fn respond(context: Arc<Context>, request: Request<Incoming>, ends: Ends) -> Response<Full<Bytes>> {
+async fn respond(context: Arc<Context>, request: Request<Incoming>, ends: Ends) -> Response<reply::Body> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let reply = reply(context, request, ends).await;
+    let reply = answer(context, request, ends).await;
     let response = reply.into_response();
     tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
     response
 }
 
-async fn reply(context: Arc<Context>, request: Request<Incoming>, ends: Ends) -> Reply {
+async fn answer(context: Arc<Context>, request: Request<Incoming>, ends: Ends) -> Reply {
     if !allowed(&context.options, &request) {
         return Reply::unauthorised();
     }
