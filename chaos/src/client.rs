@@ -175,6 +175,15 @@ impl Client {
         Ok(answer.version)
     }
 
+    /// The page of the server's metrics; `None` when it shows none.
+    pub async fn metrics(&self) -> Result<Option<String>, Error> {
+        match self.send(Method::GET, "/metrics", None).await {
+            Ok(page) => Ok(Some(String::from_utf8_lossy(&page).into_owned())),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub async fn toxics(&self, proxy: &str) -> Result<Vec<Toxic>, Error> {
         self.call(Method::GET, &format!("{}/toxics", proxy_path(proxy)), None).await
     }

@@ -246,3 +246,22 @@ fn the_version_and_the_help_are_told() {
     child.stdout.take().expect("its output").read_to_string(&mut help).expect("text");
     assert!(child.wait().expect("it ends").success() && help.contains("Exit codes:"), "{help}");
 }
+
+#[test]
+fn top_shows_rates_where_the_server_counts_and_says_so_where_it_does_not() {
+    let counting = Server::start(&["-proxy-metrics"]);
+    counting.done("create -l 127.0.0.1:0 -u 127.0.0.1:1 redis");
+    counting.done("toxic add -t latency -a latency=5 -u redis");
+    let page = counting.done("top --interval 100ms");
+    let mut lines = page.lines();
+    assert!(lines.next().is_some_and(|heading| heading.starts_with("PROXY") && heading.ends_with("TOXICS")));
+    let row = lines.next().expect("a row");
+    assert!(row.starts_with("redis") && row.ends_with("latency(jitter=0 latency=5) up"), "{row}");
+    assert!(!page.contains("--proxy-metrics"), "{page}");
+
+    let silent = Server::start(&[]);
+    silent.done("create -l 127.0.0.1:0 -u 127.0.0.1:1 redis");
+    let pages = silent.done("top --interval 100ms --times 2");
+    assert_eq!(pages.matches("start it with --proxy-metrics").count(), 2, "{pages}");
+    silent.fails("top --interval 1ms", 2);
+}

@@ -1,6 +1,7 @@
 //! The command line: Toxiproxy's flags of the server, and verbs like those of its command-line client.
 
 mod table;
+mod top;
 mod verbs;
 
 use std::path::PathBuf;
@@ -107,6 +108,15 @@ pub enum Verb {
     /// Delete a proxy.
     #[command(visible_aliases = ["d"])]
     Delete { name: String },
+    /// Show proxies, connections, rates and toxics again and again. The server has to be started with --proxy-metrics.
+    Top {
+        /// Time between two pages.
+        #[arg(long, default_value = "1s", value_parser = interval)]
+        interval: std::time::Duration,
+        /// Number of pages [default: no end on a terminal, else one].
+        #[arg(long)]
+        times: Option<u64>,
+    },
     /// Add, update or remove a toxic.
     #[command(subcommand, visible_aliases = ["t"])]
     Toxic(ToxicVerb),
@@ -187,6 +197,11 @@ pub fn two_dashes((index, argument): (usize, String)) -> String {
 fn toxicity(text: &str) -> Result<f32, String> {
     let value = text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
     value.ok_or_else(|| "toxicity is a number from 0 to 1".to_owned())
+}
+
+fn interval(text: &str) -> Result<std::time::Duration, String> {
+    let value = humantime::parse_duration(text).ok().filter(|value| value.as_millis() >= 100);
+    value.ok_or_else(|| "an interval is at least 100ms, such as 1s".to_owned())
 }
 
 fn attribute(text: &str) -> Result<(String, serde_json::Value), String> {

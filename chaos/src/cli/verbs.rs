@@ -1,9 +1,11 @@
 //! What each verb asks of the server, and what it tells the user.
 
+use std::io::IsTerminal;
+
 use chaos::client::{Client, Proxy, ProxyChange, Toxic, ToxicChange};
 use serde_json::{Map, Value};
 
-use super::{Failure, Shared, ToxicVerb, Verb, table, variable};
+use super::{Failure, Shared, ToxicVerb, Verb, table, top, variable};
 
 pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     let host = shared.host.clone().or_else(|| variable("TOXIPROXY_URL"));
@@ -23,6 +25,10 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
         Verb::Delete { name } => {
             client.delete(&name).await?;
             println!("Deleted proxy {name}");
+        }
+        Verb::Top { interval, times } => {
+            let endless = std::io::stdout().is_terminal();
+            top::run(&client, interval, times.unwrap_or(if endless { 0 } else { 1 })).await?;
         }
         Verb::Toxic(verb) => change_toxic(&client, verb).await?,
     }
