@@ -140,3 +140,25 @@ fn latency_that_triples_has_grown_and_one_that_stays_is_stable() {
     let tiny: Vec<(f64, f64)> = latency(1, 10.0, 0.15, 2.0).iter().map(|(at, ms)| (*at, ms / 40.0)).collect();
     assert_eq!(growth(&tiny, &GrowthParameters::for_minutes(10.0)).verdict, GrowthVerdict::Stable);
 }
+
+/// Two minutes of p99, a value a second; in waves it is two and a half times as high.
+fn two_minutes(seed: u64, factor: f64, waves: &[std::ops::Range<u32>]) -> Vec<(f64, f64)> {
+    let mut draws = chaos::seed::stream(seed, &["two minutes"]);
+    let sample = |second: u32| {
+        let wave = if waves.iter().any(|wave| wave.contains(&second)) { 2.5 } else { 1.0 };
+        let noise = draws.random_range(-0.3..0.3_f64).exp();
+        (f64::from(second) / 60.0, 12.0 * wave * factor.powf(f64::from(second) / 120.0) * noise)
+    };
+    (0..=120).map(sample).collect()
+}
+
+#[test]
+fn a_short_run_concludes_a_slow_down_and_not_a_wave() {
+    let parameters = GrowthParameters::for_minutes(2.0);
+    for seed in 0..20 {
+        let grown = growth(&two_minutes(seed, 8.0, &[]), &parameters);
+        assert_eq!(grown.verdict, GrowthVerdict::Grown, "seed {seed}: {grown:?}");
+        let waves = growth(&two_minutes(seed, 1.0, &[15..19, 33..37, 79..85, 112..121]), &parameters);
+        assert_eq!(waves.verdict, GrowthVerdict::Inconclusive, "seed {seed}: {waves:?}");
+    }
+}

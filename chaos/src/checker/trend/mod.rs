@@ -180,6 +180,8 @@ pub struct GrowthParameters {
 
 impl GrowthParameters {
     /// The preset for a run of that length; below ten minutes only a threefold growth is called one, and nothing stable.
+    /// There the whole interval has to say that it doubled: percentiles come in waves of some ten seconds, of which a run
+    /// of two minutes has too few for the interval to be as wide as it should.
     pub fn for_minutes(minutes: f64) -> Self {
         let base = GrowthParameters {
             warm_up: 2.0,
@@ -195,7 +197,14 @@ impl GrowthParameters {
             base
         } else {
             let block = (minutes * 0.025).max(2.0 / 60.0);
-            GrowthParameters { warm_up: minutes * 0.2, block, factor: 3.0, can_be_stable: false, ..base }
+            GrowthParameters {
+                warm_up: minutes * 0.2,
+                block,
+                factor: 3.0,
+                factor_low: 2.0,
+                can_be_stable: false,
+                ..base
+            }
         }
     }
 }
