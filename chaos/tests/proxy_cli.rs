@@ -256,7 +256,7 @@ fn top_shows_rates_where_the_server_counts_and_says_so_where_it_does_not() {
     let mut lines = page.lines();
     assert!(lines.next().is_some_and(|heading| heading.starts_with("PROXY") && heading.ends_with("TOXICS")));
     let row = lines.next().expect("a row");
-    assert!(row.starts_with("redis") && row.ends_with("latency(jitter=0 latency=5) up"), "{row}");
+    assert!(row.starts_with("redis") && row.ends_with("latency(latency=5 jitter=0) up"), "{row}");
     assert!(!page.contains("--proxy-metrics"), "{page}");
 
     let silent = Server::start(&[]);
