@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=ci/backends.sh
 . ci/backends.sh
+# shellcheck source=ci/again.sh
+. ci/again.sh
 all=(scenarios/chaos/*.toml)
 on_containers=()
 for id in redis-refused postgres-silent-in-flight nats-cut runtime-killed services-killed services-struck; do
@@ -19,5 +21,7 @@ for backend in "${backends[@]}"; do
   else
     echo "--- scenarios on $backend"
   fi
-  cargo run --locked -p harness -- chaos run --backend "$backend" "${files[@]}"
+  for file in "${files[@]}"; do
+    conclusive cargo run --locked -p harness -- chaos run --backend "$backend" "$file"
+  done
 done
