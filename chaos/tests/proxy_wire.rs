@@ -100,7 +100,7 @@ fn fault(text: &str) -> WireFault {
 }
 
 async fn inject(proxy: &Proxy, text: &str) -> Guard {
-    proxy.inject_wire(&fault(text)).await.expect("injected")
+    proxy.inject_wire(&fault(text)).expect("injected")
 }
 
 async fn says(client: &mut TcpStream, words: &[&str]) -> String {
@@ -240,10 +240,9 @@ async fn an_error_that_closes_is_delivered_and_then_the_connection_ends_orderly(
 async fn a_link_that_was_not_told_its_protocol_takes_no_fault_on_messages() {
     let address = echo().await;
     let drop_ack = fault("inject.pg.drop-ack = { nth = 1 }");
-    let untold = proxy(address, None).await.inject_wire(&drop_ack).await.expect_err("refused");
+    let untold = proxy(address, None).await.inject_wire(&drop_ack).expect_err("refused");
     assert!(matches!(untold, Error::Protocol { wanted: Protocol::Postgres, spoken: None }), "{untold}");
-    let other =
-        proxy(address, Some(Protocol::Redis)).await.inject_wire(&drop_ack).await.expect_err("refused");
+    let other = proxy(address, Some(Protocol::Redis)).await.inject_wire(&drop_ack).expect_err("refused");
     assert_eq!(other.to_string(), "the fault is about pg messages, but the link speaks redis");
 }
 

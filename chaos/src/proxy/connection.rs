@@ -188,11 +188,8 @@ async fn forward(
             if up_done && down_done {
                 return Poll::Ready(Ok(Outcome::Finished));
             }
-            for (fault, kind) in marks.fresh() {
-                shared.say(Some(number), || What::Struck { fault, kind });
-            }
+            say_done(shared, number, &marks, wire.as_ref());
             let Some(wire) = &wire else { return Poll::Pending };
-            say_messages(shared, number, wire);
             match wire.ending() {
                 Some(Finish::Reset) => {
                     return Poll::Ready(Err(Kill { finish: Finish::Reset, touched: None }));
@@ -207,18 +204,17 @@ async fn forward(
         }
     })
     .await;
-    for (fault, kind) in marks.fresh() {
-        shared.say(Some(number), || What::Struck { fault, kind });
-    }
-    if let Some(wire) = &wire {
-        say_messages(shared, number, wire);
-    }
+    say_done(shared, number, &marks, wire.as_ref());
     *moved = Moved { upstream: up.bytes(), downstream: down.bytes() };
     ended
 }
 
-fn say_messages(shared: &Shared, number: u64, wire: &Wire) {
-    for Report { rule, way, did } in wire.reports() {
+/// What effects and rules did to the connection since the last call.
+fn say_done(shared: &Shared, number: u64, marks: &Marks, wire: Option<&Wire>) {
+    for (fault, kind) in marks.fresh() {
+        shared.say(Some(number), || What::Struck { fault, kind });
+    }
+    for Report { rule, way, did } in wire.map(Wire::reports).unwrap_or_default() {
         let did = event::did(did);
         shared.say(Some(number), || What::Message { fault: rule, direction: way.into(), did });
     }

@@ -24,6 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::broadcast;
+
 pub use error::Error;
 pub use event::Event;
 pub use guard::Guard;
@@ -36,7 +38,6 @@ use crate::toxic::effect::Kind;
 use crate::toxic::pipeline::Finish;
 use event::Events;
 use state::Shared;
-use tokio::sync::broadcast;
 
 /// Time that a dial to the upstream may take before the client is told that there is none.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -151,7 +152,7 @@ impl Proxy {
 
     /// Makes a fault act on the messages of this link, on live connections too, until its guard is healed or dropped.
     /// Fails when the proxy was not started with the fault's protocol.
-    pub async fn inject_wire(&self, fault: &WireFault) -> Result<Guard, Error> {
+    pub fn inject_wire(&self, fault: &WireFault) -> Result<Guard, Error> {
         if self.shared.stopped.is_cancelled() {
             return Err(Error::Stopped);
         }

@@ -164,11 +164,14 @@ fn user_row() -> Row {
     }
 }
 
-fn fault_rows() -> [Row; 2] {
+fn fault_rows() -> [Row; 3] {
     let links = "latency, refuse, reset, blackhole, bandwidth: in the proxy, no privilege";
+    let messages =
+        "pg, redis, nats: replies dropped, errors, delays, resets; in the proxy, where nothing is encrypted";
     let processes = "kill, pause, terminate: of what the harness started";
     [
         Row::new("faults on links", State::Works, links),
+        Row::new("faults on messages", State::Works, messages),
         Row::new("faults on processes", State::Works, processes),
     ]
 }

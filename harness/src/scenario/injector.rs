@@ -112,7 +112,7 @@ impl Stage<'_> {
     async fn inject(&self) -> anyhow::Result<Active> {
         match &self.fault().inject {
             Inject::Network(fault) => Ok(Active::Network(self.proxy()?.inject(fault.clone()).await?)),
-            Inject::Wire(fault) => Ok(Active::Network(self.proxy()?.inject_wire(fault).await?)),
+            Inject::Wire(fault) => Ok(Active::Network(self.proxy()?.inject_wire(fault)?)),
             Inject::Kill => {
                 let control = self.control()?;
                 let touched = control.kill().await?;

@@ -32,6 +32,14 @@ const LEASE: Duration = Duration::from_secs(10);
 const ERROR_PAUSE_MAX: Duration = Duration::from_secs(1);
 const MEASURE_PERIOD: Duration = Duration::from_secs(1);
 
+/// What became of claimed events and is not in their rows, because the database failed just then. It is told before
+/// anything new is claimed: otherwise they wait for their lease to end, and those that the stream has are sent twice.
+#[derive(Debug, Default)]
+struct Untold {
+    published: Vec<EventId>,
+    unsent: Vec<EventId>,
+}
+
 /// The worker that empties the outbox.
 #[derive(Clone)]
 pub struct Relay {
@@ -51,8 +59,9 @@ impl Relay {
     /// Relays until `cancel`; a batch that was claimed is sent and marked first.
     pub async fn run(&self, cancel: CancellationToken) {
         let mut failures = 0u32;
+        let mut untold = Untold::default();
         loop {
-            let pause = match self.round().await {
+            let pause = match self.round(&mut untold).await {
                 Ok(events) => {
                     failures = 0;
                     if events == self.batch as usize { Duration::ZERO } else { self.poll_interval }
@@ -88,7 +97,8 @@ impl Relay {
     }
 
     /// Claims, sends and marks one batch; answers how many events the stream took.
-    async fn round(&self) -> Result<usize, Error> {
+    async fn round(&self, untold: &mut Untold) -> Result<usize, Error> {
+        self.tell(untold).await?;
         if !self.nats.is_connected() {
             return Err(nats::Error::Disconnected.into());
         }
@@ -99,22 +109,36 @@ impl Relay {
         let started = Instant::now();
         let (published, unsent, failure) = self.send(events).await;
         self.metrics.published.inc_by(published.len() as u64);
-        if !published.is_empty() {
-            store::mark_published(&self.postgres, &published).await?;
+        let count = published.len();
+        if let Some(error) = &failure {
+            tracing::warn!(
+                error = %chain(error),
+                published = count,
+                unsent = unsent.len(),
+                elapsed_ms = started.elapsed().as_millis(),
+                "events did not reach the stream and will be sent again"
+            );
         }
-        let Some(error) = failure else { return Ok(published.len()) };
-        tracing::warn!(
-            error = %chain(&error),
-            published = published.len(),
-            unsent = unsent.len(),
-            elapsed_ms = started.elapsed().as_millis(),
-            "events did not reach the stream and will be sent again"
-        );
-        store::release(&self.postgres, &unsent).await?;
+        *untold = Untold { published, unsent };
+        self.tell(untold).await?;
+        let Some(error) = failure else { return Ok(count) };
         if matches!(error, nats::Error::Timeout) {
             self.nats.reconnect().await;
         }
         Err(error.into())
+    }
+
+    /// Brings the rows up to date.
+    async fn tell(&self, untold: &mut Untold) -> Result<(), Error> {
+        if !untold.published.is_empty() {
+            store::mark_published(&self.postgres, &untold.published).await?;
+            untold.published.clear();
+        }
+        if !untold.unsent.is_empty() {
+            store::release(&self.postgres, &untold.unsent).await?;
+            untold.unsent.clear();
+        }
+        Ok(())
     }
 
     /// Sends events side by side. After the first failure those not begun stay unsent: a silent server would cost

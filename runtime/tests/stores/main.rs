@@ -96,6 +96,7 @@ fn all() -> Vec<(&'static str, Start)> {
             a_full_spool_refuses_and_says_so;
         outbox:
             events_are_published_under_their_row_id_and_marked,
+            a_mark_that_failed_is_made_up_for_before_the_lease_ends,
             an_event_is_not_marked_before_its_acknowledgement_and_not_stored_twice,
             nothing_is_lost_while_nats_is_away,
             relays_side_by_side_share_the_work,

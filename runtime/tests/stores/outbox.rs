@@ -78,6 +78,25 @@ pub async fn an_event_is_not_marked_before_its_acknowledgement_and_not_stored_tw
     shop.close().await;
 }
 
+pub async fn a_mark_that_failed_is_made_up_for_before_the_lease_ends(stage: Arc<Stage>) {
+    let mut shop = Shop::open(&stage).await;
+    shop.run("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not now''; END'")
+        .await;
+    shop.run("CREATE TRIGGER refuse BEFORE UPDATE OF published_at ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()")
+        .await;
+    shop.place_many(3).await;
+    shop.start(&["outbox-relay"]);
+    eventually("the stream has all events", async || equal(stored(&shop).await.len(), 3)).await;
+    assert_eq!(shop.rows(UNPUBLISHED).await, 3, "nothing can be marked");
+    // Whoever waits for the lease waits longer than this test.
+    shop.run("UPDATE outbox SET claimed_until = now() + interval '1 hour'").await;
+    shop.run("DROP TRIGGER refuse ON outbox").await;
+    all_are_marked(&shop).await;
+    assert_eq!(shop.metric("outbox_published_total") as i64, 3, "each was sent once");
+    assert_stream_is_the_outbox(&shop).await;
+    shop.close().await;
+}
+
 pub async fn nothing_is_lost_while_nats_is_away(stage: Arc<Stage>) {
     let mut shop = Shop::open(&stage).await;
     shop.start(&["outbox-relay", "outbox-gauge"]);
