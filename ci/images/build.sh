@@ -91,7 +91,7 @@ build_base() {
     docker import "$work/base.tar" "$base" >/dev/null
 }
 
-# Build arguments carry this machine's certificates and settings into the build only; no layer keeps them.
+# The machine's certificates and settings go into the stage that installs the packages only; the image has neither.
 build() {
     local name=$1 tag=$2
     if [ $force = no ] && present "$tag"; then
@@ -121,4 +121,6 @@ if [ $force = yes ]; then build_base; fi
 build postgres fraiseql-local/postgres:15
 build redis fraiseql-local/redis:7
 build nats fraiseql-local/nats:2.9
+# The stages that the images were made of; the filter spares everything else on the engine.
+docker image prune --force --filter label=fraiseql.build-stage=packages >/dev/null
 say "all present"
