@@ -23,8 +23,9 @@ pub trait Control: Send + Sync {
     fn pid(&self) -> Option<i32> {
         None
     }
-    /// The same, and for a container the pid of its first process as this machine counts.
-    async fn host_pid(&self) -> Option<i32> {
-        self.pid()
+    /// The first processes, as this machine counts, of all that works for it: the service's own, and for a container
+    /// also the engine's forwarder of its port and its file system where those are processes.
+    async fn host_pids(&self) -> Vec<i32> {
+        self.pid().into_iter().collect()
     }
 }

@@ -290,7 +290,7 @@ impl Environment {
     /// First processes of the services, as this machine counts them: what they and their descendants use is the run's
     /// own doing.
     pub async fn process_roots(&self) -> Vec<i32> {
-        let pids = self.controls.values().map(|control| control.host_pid());
+        let pids = self.controls.values().map(|control| control.host_pids());
         futures::future::join_all(pids).await.into_iter().flatten().collect()
     }
 

@@ -58,6 +58,8 @@ pub struct LoadOutcome {
     pub own_cpu_share: f64,
     /// Processor time of all other processes, as a share of the machine, 0 to 1.
     pub other_cpu_share: f64,
+    /// Share of the machine that the host of this virtual machine took, 0 to 1.
+    pub stolen_cpu_share: f64,
     /// History entries, and those whose caller had to wait for the disk.
     pub history_entries: u64,
     pub history_waited: u64,
@@ -149,6 +151,7 @@ struct Usage {
     generator_share: f64,
     own_share: f64,
     other_share: f64,
+    stolen_share: f64,
 }
 
 /// Reads processor time at the start and the end.
@@ -157,7 +160,7 @@ struct Meter {
     began: Instant,
     own: f64,
     tree: f64,
-    machine: Option<f64>,
+    machine: Option<process::MachineTime>,
 }
 
 impl Meter {
@@ -165,7 +168,7 @@ impl Meter {
         let mut roots = ours;
         roots.push(std::process::id() as i32);
         let tree = process::tree_cpu_seconds(&roots);
-        let machine = process::machine_busy_seconds();
+        let machine = process::machine_time();
         Meter { roots, began: Instant::now(), own: process::own_cpu_seconds(), tree, machine }
     }
 
@@ -173,13 +176,16 @@ impl Meter {
         let capacity = (self.began.elapsed().as_secs_f64() * process::processors() as f64).max(0.001);
         let generator = process::own_cpu_seconds() - self.own;
         let tree = (process::tree_cpu_seconds(&self.roots) - self.tree).max(generator);
-        let busy = process::machine_busy_seconds().zip(self.machine).map_or(0.0, |(now, then)| now - then);
+        let (busy, stolen) = process::machine_time().zip(self.machine).map_or((0.0, 0.0), |(now, then)| {
+            (now.busy_seconds - then.busy_seconds, now.stolen_seconds - then.stolen_seconds)
+        });
         Usage {
             cancelled: false,
             generator_seconds: generator,
             generator_share: generator / capacity,
             own_share: tree / capacity,
             other_share: ((busy - tree) / capacity).clamp(0.0, 1.0),
+            stolen_share: (stolen / capacity).clamp(0.0, 1.0),
         }
     }
 }
@@ -221,6 +227,7 @@ fn outcome(
         generator_cpu_share: usage.generator_share,
         own_cpu_share: usage.own_share,
         other_cpu_share: usage.other_share,
+        stolen_cpu_share: usage.stolen_share,
         history_entries: history.entries,
         history_waited: history.waited,
         goose_report_json: report,

@@ -87,13 +87,37 @@ pub fn own_cpu_seconds() -> f64 {
     stat.map_or(0.0, |stat| stat.own_ticks as f64 / ticks_per_second())
 }
 
-/// Busy time of the whole machine, in seconds of one processor, from the first line of `/proc/stat`: everything but
-/// idle and waiting for disks.
-pub fn machine_busy_seconds() -> Option<f64> {
-    parse_busy(&std::fs::read_to_string("/proc/stat").ok()?).map(|ticks| ticks as f64 / ticks_per_second())
+/// Processes whose command line, as its words, `wanted` accepts; those of other users are seen as far as `/proc` shows
+/// them.
+pub fn with_command(wanted: impl Fn(&[&str]) -> bool) -> Vec<i32> {
+    pids()
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            let words: Vec<&str> = line.split('\0').filter(|word| !word.is_empty()).collect();
+            wanted(&words)
+        })
+        .collect()
 }
 
-fn parse_busy(stat: &str) -> Option<u64> {
+/// Processor time of a machine, in seconds of one processor, from the first line of `/proc/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct MachineTime {
+    /// Everything but idle, waiting for disks, and what was stolen.
+    pub busy_seconds: f64,
+    /// Time in which something wanted to run and the host of this virtual machine ran something else.
+    pub stolen_seconds: f64,
+}
+
+/// Reads the processor time of the whole machine; `None` where `/proc/stat` is not readable.
+pub fn machine_time() -> Option<MachineTime> {
+    let (busy, stolen) = parse_machine(&std::fs::read_to_string("/proc/stat").ok()?)?;
+    let seconds = |ticks: u64| ticks as f64 / ticks_per_second();
+    Some(MachineTime { busy_seconds: seconds(busy), stolen_seconds: seconds(stolen) })
+}
+
+/// Busy and stolen ticks.
+fn parse_machine(stat: &str) -> Option<(u64, u64)> {
     let fields: Vec<u64> = stat
         .lines()
         .next()?
@@ -102,8 +126,9 @@ fn parse_busy(stat: &str) -> Option<u64> {
         .filter_map(|f| f.parse().ok())
         .collect();
     // user nice system idle iowait irq softirq steal; guest time is part of user time.
-    let busy = [0, 1, 2, 5, 6, 7].iter().map(|&i| fields.get(i).copied().unwrap_or(0)).sum();
-    (fields.len() >= 4).then_some(busy)
+    let field = |i: usize| fields.get(i).copied().unwrap_or(0);
+    let busy = [0, 1, 2, 5, 6].into_iter().map(field).sum();
+    (fields.len() >= 4).then_some((busy, field(7)))
 }
 
 /// Processors that the harness may use.
@@ -144,9 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn machine_time_leaves_out_idle_and_disk_wait() {
-        assert_eq!(parse_busy("cpu  10 1 5 1000 200 2 3 4 9 9\ncpu0 1\n"), Some(25));
-        assert_eq!(parse_busy("intr 1"), None);
+    fn machine_time_leaves_out_idle_and_disk_wait_and_tells_stolen_time_apart() {
+        assert_eq!(parse_machine("cpu  10 1 5 1000 200 2 3 4 9 9\ncpu0 1\n"), Some((21, 4)));
+        assert_eq!(parse_machine("cpu  10 1 5 1000"), Some((16, 0)));
+        assert_eq!(parse_machine("intr 1"), None);
+    }
+
+    #[test]
+    fn a_process_is_found_by_the_words_of_its_command() {
+        let own = std::process::id() as i32;
+        let name = std::env::args().next().expect("own name");
+        assert!(with_command(|words| words.first() == Some(&name.as_str())).contains(&own));
+        assert!(!with_command(|words| words.first() == Some(&"no such command")).contains(&own));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use testcontainers::bollard::query_parameters::{
 use tokio::io::AsyncWriteExt;
 
 use crate::environment::{Control, wait};
+use crate::observe::process;
 
 const CHANGES_WITHIN: Duration = Duration::from_secs(10);
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
@@ -160,8 +161,44 @@ impl Control for ContainerControl {
         self.state().await.is_ok_and(|state| state != State::Ended)
     }
 
-    async fn host_pid(&self) -> Option<i32> {
-        let answer = self.docker.inspect_container(&self.id, None).await.ok()?;
-        i32::try_from(answer.state?.pid?).ok().filter(|pid| *pid > 0)
+    async fn host_pids(&self) -> Vec<i32> {
+        let Ok(answer) = self.docker.inspect_container(&self.id, None).await else { return vec![] };
+        let first = answer.state.and_then(|state| i32::try_from(state.pid?).ok()).filter(|pid| *pid > 0);
+        let folder = answer.graph_driver.and_then(|driver| driver.data.get("MergedDir").cloned());
+        let helpers = process::with_command(|words| {
+            forwards(words, self.port) || folder.as_deref().is_some_and(|folder| mounts(words, folder))
+        });
+        first.into_iter().chain(helpers).collect()
+    }
+}
+
+/// True for the engine's own forwarder of a published port.
+fn forwards(command: &[&str], port: u16) -> bool {
+    let port = port.to_string();
+    is_program(command, "docker-proxy") && command.windows(2).any(|two| two == ["-host-port", port.as_str()])
+}
+
+/// True for the file system in user space that an engine without the kernel's own mounts a container's root with.
+fn mounts(command: &[&str], folder: &str) -> bool {
+    is_program(command, "fuse-overlayfs") && command.last() == Some(&folder)
+}
+
+fn is_program(command: &[&str], name: &str) -> bool {
+    command.first().and_then(|word| word.rsplit('/').next()) == Some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_helpers_are_known_by_port_and_folder() {
+        let proxy =
+            ["/usr/sbin/docker-proxy", "-proto", "tcp", "-host-port", "49153", "-container-port", "6379"];
+        assert!(forwards(&proxy, 49_153));
+        assert!(!forwards(&proxy, 6_379) && !forwards(&proxy[1..], 49_153) && !forwards(&[], 1));
+        let mount = ["/usr/bin/fuse-overlayfs", "-o", "lowerdir=/a,upperdir=/b", "/layers/7/merged"];
+        assert!(mounts(&mount, "/layers/7/merged"));
+        assert!(!mounts(&mount, "/layers/8/merged") && !mounts(&proxy, "6379"));
     }
 }
