@@ -79,7 +79,7 @@ fn load(page: &mut String, report: &RunReport) {
             load.profile,
             load.achieved_rate,
             load.target_rate,
-            duration(report.run.duration_s),
+            duration(load.schedule_s()),
             millis(load.wake_lag_p99_ms),
             load.other_cpu_share * 100.0
         ),

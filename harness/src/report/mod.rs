@@ -124,6 +124,13 @@ pub struct LoadFigures {
     pub other_cpu_share: f64,
 }
 
+impl LoadFigures {
+    /// Length of the schedule in seconds: the run also has its start and its end, and builds the server where needed.
+    pub fn schedule_s(&self) -> f64 {
+        if self.target_rate > 0.0 { self.scheduled as f64 / self.target_rate } else { 0.0 }
+    }
+}
+
 /// One operation class over the whole run; percentiles from the intended start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -56,7 +56,7 @@ fn load(page: &mut String, report: &RunReport) {
             load.profile,
             load.achieved_rate,
             load.target_rate,
-            duration(report.run.duration_s),
+            duration(load.schedule_s()),
             count(ok),
             count(fail),
             count(unknown),
