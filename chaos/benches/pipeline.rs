@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chaos::fault::Direction;
 use chaos::seed;
-use chaos::toxic::effect::{Effect, Kind, Marks};
+use chaos::toxic::clients::Clients;
+use chaos::toxic::effect::{Common, Effect, Kind, Marks};
 use chaos::toxic::pipeline::{Pipeline, Step};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ fn pipeline(kinds: &[Kind], now: Instant) -> Pipeline {
             kind: kind.clone(),
             direction: Direction::Downstream,
             toxicity: 1.0,
+            clients: Clients::default(),
+            common: Arc::new(Common::new(now)),
             touched: Arc::default(),
         })
     };

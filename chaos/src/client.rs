@@ -66,6 +66,9 @@ pub struct Toxic {
     pub toxicity: f32,
     #[serde(default)]
     pub attributes: Map<String, Value>,
+    /// Addresses and networks whose connections are affected; empty: all. Only our own server knows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<String>,
 }
 
 /// What is to change; what is absent stays.

@@ -90,7 +90,7 @@ async fn create_toxic(registry: &Registry, name: &str, body: Body) -> Answer {
     }
     toxic.merge(&attributes)?;
     let answer = wire::toxic_json(&toxic);
-    proxy.add_toxic(toxic)?;
+    proxy.add_toxic(toxic).await?;
     Ok(Reply::json(200, &answer))
 }
 
@@ -102,7 +102,9 @@ async fn update_toxic(registry: &Registry, name: &str, toxic: &str, body: Body) 
     let proxy = find(registry, name)?;
     proxy.toxic(toxic)?;
     let fields = Fields::of(body.json().await?, "", "struct { Attributes interface {}; Toxicity float32 }")?;
-    let updated = proxy.update_toxic(toxic, &fields.attributes()?, fields.float("toxicity")?)?;
+    let (attributes, toxicity, clients) =
+        (fields.attributes()?, fields.float("toxicity")?, fields.clients()?);
+    let updated = proxy.update_toxic(toxic, &attributes, toxicity, clients)?;
     Ok(Reply::json(200, &wire::toxic_json(&updated)))
 }
 

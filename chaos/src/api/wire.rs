@@ -6,6 +6,7 @@
 use super::error::Failure;
 use crate::json::Json;
 use crate::proxy::{Proxy, ProxyConfig};
+use crate::toxic::clients::Clients;
 use crate::toxic::{Number, Toxic, Type};
 
 /// The fields of an object; `owner` is the name that Toxiproxy's messages give it.
@@ -79,6 +80,30 @@ impl Fields {
         Ok(read?.unwrap_or_default())
     }
 
+    /// Addresses and networks of clients; `None` where they are not given.
+    pub fn clients(&self) -> Result<Option<Clients>, Failure> {
+        let read = self.read("clients", "[]string", |value| match value {
+            Json::Array(items) => Ok(items.clone()),
+            other => Err(other.kind().to_owned()),
+        })?;
+        let Some(items) = read else { return Ok(None) };
+        let mut texts = Vec::new();
+        for item in &items {
+            match item {
+                Json::Text(text) => texts.push(text.as_str()),
+                other => {
+                    return Err(Failure::body(format!(
+                        "json: cannot unmarshal {} into Go struct field {}.clients of type string",
+                        other.kind(),
+                        self.owner
+                    )));
+                }
+            }
+        }
+        let clients = Clients::parse(texts).map_err(|error| Failure::body(format!("clients: {error}")))?;
+        Ok(Some(clients))
+    }
+
     fn list(&self, name: &str, go_type: &str) -> Result<Vec<Json>, Failure> {
         let read = self.read(name, go_type, |value| match value {
             Json::Array(items) => Ok(items.clone()),
@@ -148,9 +173,17 @@ pub(super) fn toxic(fields: &Fields) -> Result<Toxic, Failure> {
     let kind = fields.text("type")?.unwrap_or_default();
     let stream = fields.text("stream")?.unwrap_or_else(|| "downstream".into());
     let toxicity = fields.float("toxicity")?.unwrap_or(1.0);
-    let mut toxic = Toxic { name: String::new(), kind: Type::Noop, stream, toxicity, values: Vec::new() };
+    let mut toxic = Toxic {
+        name: String::new(),
+        kind: Type::Noop,
+        stream,
+        toxicity,
+        values: Vec::new(),
+        clients: fields.clients()?.unwrap_or_default(),
+    };
     toxic.direction()?;
     toxic.kind = Type::parse(&kind)?;
+    toxic.check_clients()?;
     toxic.name = given.unwrap_or_else(|| format!("{kind}_{}", toxic.stream));
     Ok(toxic)
 }
@@ -163,13 +196,17 @@ pub(super) fn toxic_json(toxic: &Toxic) -> Json {
         };
         (name.to_owned(), value)
     });
-    Json::object([
-        ("attributes", Json::Object(attributes.collect())),
-        ("name", toxic.name.as_str().into()),
-        ("type", toxic.kind.name().into()),
-        ("stream", toxic.stream.as_str().into()),
-        ("toxicity", Json::float32(toxic.toxicity)),
-    ])
+    let mut fields = vec![
+        ("attributes".to_owned(), Json::Object(attributes.collect())),
+        ("name".to_owned(), toxic.name.as_str().into()),
+        ("type".to_owned(), toxic.kind.name().into()),
+        ("stream".to_owned(), toxic.stream.as_str().into()),
+        ("toxicity".to_owned(), Json::float32(toxic.toxicity)),
+    ];
+    if !toxic.clients.is_everybody() {
+        fields.push(("clients".to_owned(), Json::Array(toxic.clients.texts().map(Json::Text).collect())));
+    }
+    Json::Object(fields)
 }
 
 pub(super) fn toxics_json(proxy: &Proxy) -> Json {

@@ -128,7 +128,9 @@ pub enum ToxicVerb {
     #[command(visible_aliases = ["a"])]
     Add {
         proxy: String,
-        /// Type, such as latency, bandwidth, timeout, reset_peer or packet_loss.
+        /// Type, such as latency, bandwidth, timeout, reset_peer, packet_loss, or one of our own: refuse,
+        /// connect_blackhole, reset, fail_first, blackhole, stall, flap, corrupt, duplicate, truncate, shared_bandwidth,
+        /// latency_normal, latency_pareto, latency_quantiles.
         #[arg(short = 't', long = "type")]
         kind: String,
         /// Name [default: the type, an underscore and the stream].
@@ -140,6 +142,9 @@ pub enum ToxicVerb {
         /// key=value; may be given more than once.
         #[arg(short, long = "attribute", value_parser = attribute)]
         attributes: Vec<(String, serde_json::Value)>,
+        /// Act only on connections from this address or network; may be given more than once.
+        #[arg(long = "client", value_name = "ADDRESS")]
+        clients: Vec<String>,
         /// Act on what clients send.
         #[arg(short, long, conflicts_with = "downstream")]
         upstream: bool,

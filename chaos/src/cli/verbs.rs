@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use chaos::client::{Client, Proxy, ProxyChange, Toxic, ToxicChange};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::{Failure, Shared, ToxicVerb, Verb, table, top, variable};
 
@@ -37,10 +37,11 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
 
 async fn change_toxic(client: &Client, verb: ToxicVerb) -> Result<(), Failure> {
     match verb {
-        ToxicVerb::Add { proxy, kind, name, toxicity, attributes, upstream, .. } => {
+        ToxicVerb::Add { proxy, kind, name, toxicity, attributes, clients, upstream, .. } => {
             let stream = if upstream { "upstream" } else { "downstream" }.to_owned();
             let attributes = Map::from_iter(attributes);
-            let toxic = Toxic { name: name.unwrap_or_default(), kind, stream, toxicity, attributes };
+            let name = name.unwrap_or_default();
+            let toxic = Toxic { name, kind, stream, toxicity, attributes, clients };
             let added = client.add_toxic(&proxy, &toxic).await?;
             println!("Added {} {} toxic '{}' on proxy '{proxy}'", added.stream, added.kind, added.name);
         }
@@ -81,18 +82,14 @@ fn inspect(proxy: &Proxy) {
     }
     let rows = proxy.toxics.iter().map(|toxic| {
         let toxicity = toxic.toxicity.to_string();
-        [
-            toxic.name.clone(),
-            toxic.kind.clone(),
-            toxic.stream.clone(),
-            toxicity,
-            attributes(&toxic.attributes),
-        ]
+        [toxic.name.clone(), toxic.kind.clone(), toxic.stream.clone(), toxicity, attributes(toxic)]
     });
     print!("{}", table::aligned(["TOXIC", "TYPE", "STREAM", "TOXICITY", "ATTRIBUTES"], rows));
 }
 
-fn attributes(attributes: &Map<String, Value>) -> String {
-    let pairs: Vec<String> = attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+fn attributes(toxic: &Toxic) -> String {
+    let mut pairs: Vec<String> =
+        toxic.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.extend(toxic.clients.iter().map(|client| format!("client={client}")));
     pairs.join(" ")
 }

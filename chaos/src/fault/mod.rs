@@ -38,11 +38,110 @@ pub enum NetworkFault {
         #[serde(default)]
         direction: Direction,
     },
-    /// At most so many bytes a second on each connection and direction.
+    /// At most so many bytes a second, on each connection and direction, or on all of them together.
     Bandwidth {
         bytes_per_second: u64,
         #[serde(default)]
+        shared: bool,
+        #[serde(default)]
         direction: Direction,
+    },
+    /// Every chunk of bytes is delivered after a delay that is drawn for it; order is kept.
+    LatencyDrawn {
+        from: Delays,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// New connections are not answered: no SYN-ACK, no RST. Those that are open stay.
+    ConnectBlackhole {},
+    /// The first connections that are made while it acts are reset after they are accepted.
+    FailFirst { connections: u64 },
+    /// Each connection keeps back what follows its first `after_bytes`, for `lasts`; without it, until the fault is healed.
+    Stall {
+        #[serde(default)]
+        after_bytes: u64,
+        #[serde(default, with = "humantime_serde")]
+        lasts: Option<Duration>,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// In turns everything passes and everything is kept back; the first turn is `up`.
+    Flap {
+        #[serde(with = "humantime_serde")]
+        up: Duration,
+        #[serde(with = "humantime_serde")]
+        down: Duration,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// One bit is flipped in so many of a million bytes.
+    Corrupt {
+        rate_ppm: u32,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// So many of a million chunks, as they arrive, are delivered twice.
+    Duplicate {
+        rate_ppm: u32,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// What follows the first bytes of a connection vanishes; its end is passed on.
+    Truncate {
+        bytes: u64,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// The orderly end of a connection is passed on so much later.
+    SlowClose {
+        #[serde(with = "humantime_serde")]
+        delay: Duration,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// Bytes go out in pieces of `average_bytes`, give or take `variation_bytes`, with a pause after each.
+    Slice {
+        average_bytes: u64,
+        #[serde(default)]
+        variation_bytes: u64,
+        #[serde(default, with = "humantime_serde")]
+        pause: Duration,
+        #[serde(default)]
+        direction: Direction,
+    },
+}
+
+/// What delays are drawn from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Delays {
+    /// What would be negative is 0.
+    Normal {
+        #[serde(with = "humantime_serde")]
+        mean: Duration,
+        #[serde(with = "humantime_serde")]
+        deviation: Duration,
+    },
+    /// None below `minimum`; the smaller the shape (above 0), the longer the tail.
+    Pareto {
+        #[serde(with = "humantime_serde")]
+        minimum: Duration,
+        shape: f64,
+    },
+    /// Delays that so many of a hundred (or a thousand) do not exceed; between two of them all are equally likely.
+    Quantiles {
+        #[serde(with = "humantime_serde")]
+        p0: Duration,
+        #[serde(with = "humantime_serde")]
+        p50: Duration,
+        #[serde(with = "humantime_serde")]
+        p90: Duration,
+        #[serde(with = "humantime_serde")]
+        p99: Duration,
+        #[serde(with = "humantime_serde")]
+        p999: Duration,
+        #[serde(with = "humantime_serde")]
+        p100: Duration,
     },
 }
 
@@ -55,6 +154,16 @@ impl NetworkFault {
             NetworkFault::Reset {} => "reset",
             NetworkFault::Blackhole { .. } => "blackhole",
             NetworkFault::Bandwidth { .. } => "bandwidth",
+            NetworkFault::LatencyDrawn { .. } => "latency_drawn",
+            NetworkFault::ConnectBlackhole {} => "connect_blackhole",
+            NetworkFault::FailFirst { .. } => "fail_first",
+            NetworkFault::Stall { .. } => "stall",
+            NetworkFault::Flap { .. } => "flap",
+            NetworkFault::Corrupt { .. } => "corrupt",
+            NetworkFault::Duplicate { .. } => "duplicate",
+            NetworkFault::Truncate { .. } => "truncate",
+            NetworkFault::SlowClose { .. } => "slow_close",
+            NetworkFault::Slice { .. } => "slice",
         }
     }
 }
@@ -85,6 +194,8 @@ pub struct Evidence {
     /// Connection attempts that got ECONNREFUSED or were closed at once. A closed listener cannot see attempts; they
     /// are counted from the client side where the harness can (`refused` is then filled by the runner).
     pub refused: u64,
+    /// Attempts to connect that got no answer; counted like `refused`.
+    pub unanswered: u64,
     /// Connections ended with RST.
     pub reset: u64,
     /// Live connections that the fault acted on.
@@ -92,6 +203,9 @@ pub struct Evidence {
     pub delayed_bytes: u64,
     pub swallowed_bytes: u64,
     pub forwarded_bytes: u64,
+    pub corrupted_bytes: u64,
+    /// Bytes that were delivered a second time.
+    pub duplicated_bytes: u64,
     /// Processes that were signalled and seen to change state (ended, stopped).
     pub processes: u64,
     /// Messages that a fault on messages was about.
@@ -108,6 +222,9 @@ impl Evidence {
     /// True when the fault touched nothing at all.
     pub fn is_empty(&self) -> bool {
         self.refused == 0
+            && self.unanswered == 0
+            && self.corrupted_bytes == 0
+            && self.duplicated_bytes == 0
             && self.reset == 0
             && self.delayed_bytes == 0
             && self.swallowed_bytes == 0

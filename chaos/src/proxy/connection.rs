@@ -1,19 +1,22 @@
 //! One connection: the client's socket, the upstream's, and the two links between them.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::DIAL_TIMEOUT;
+use super::admission;
 use super::event::{self, How, What, micros};
 use super::link::{Link, Outcome, Silenced};
 use super::signal::Signal;
-use super::state::{Kill, Shared};
+use super::state::{Kill, Live, Shared};
 use super::wire::Wire;
 use crate::fault::Direction;
 use crate::protocol::Way;
@@ -36,12 +39,14 @@ impl Drop for Listed {
 }
 
 /// Starts the task of an accepted connection, or resets it where a fault says so.
-pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, number: u64) {
+pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, peer: IpAddr, number: u64) {
     let signal = Arc::new(Signal::default());
-    shared.live.lock().insert(number, signal.clone());
+    shared.live.lock().insert(number, Live { signal: signal.clone(), client: peer });
     let listed = Listed { shared: shared.clone(), number };
     // Looked at after listing: a fault that begins now finds the connection in one of the two ways.
-    let resets = shared.plan.borrow().effects.iter().find(|effect| effect.kind == Kind::Reset).cloned();
+    let resets =
+        admission::resets(&shared.plan.borrow().effects, peer, |effect| draw(&shared, number, effect.id))
+            .cloned();
     if let Some(effect) = resets {
         let kill = Kill { finish: Finish::Reset, touched: Some(effect.touched.clone()) };
         end(&shared, &kill, &[&client]);
@@ -52,11 +57,17 @@ pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, number: u64) {
     }
     tokio::spawn(async move {
         let began = Instant::now();
-        let (how, moved) = serve(&shared, client, number, &signal).await;
+        let (how, moved) = serve(&shared, client, peer, number, &signal).await;
         say_ended(&shared, number, how, moved, began.elapsed());
         // The order to end counts as obeyed only after the sockets are closed, which serving has done.
         drop(listed);
     });
+}
+
+/// What decides whether an effect on whole connections strikes this one: the same number whenever it is asked for.
+pub(super) fn draw(shared: &Shared, number: u64, effect: u64) -> f32 {
+    seed::stream(shared.seed, &["proxy", &shared.name, &number.to_string(), "effect", &effect.to_string()])
+        .random()
 }
 
 /// Bytes that a connection carried.
@@ -104,7 +115,13 @@ fn linger_zero(socket: &TcpStream) {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, mut client: TcpStream, number: u64, signal: &Signal) -> (How, Moved) {
+async fn serve(
+    shared: &Arc<Shared>,
+    mut client: TcpStream,
+    peer: IpAddr,
+    number: u64,
+    signal: &Signal,
+) -> (How, Moved) {
     let none = Moved::default();
     // Accepted sockets have it from their listener on Linux.
     if !cfg!(target_os = "linux") {
@@ -119,7 +136,7 @@ async fn serve(shared: &Arc<Shared>, mut client: TcpStream, number: u64, signal:
     };
     let Some(mut server) = dialled else {
         tokio::select! {
-            () = stay_silent(shared, &client) => {}
+            () = stay_silent(shared, &client, peer) => {}
             kill = signal.ended() => {
                 end(shared, &kill, &[&client]);
                 return (how(kill.finish), none);
@@ -129,7 +146,7 @@ async fn serve(shared: &Arc<Shared>, mut client: TcpStream, number: u64, signal:
     };
     no_delay(&server);
     let mut moved = Moved::default();
-    let how = match forward(shared, &mut client, &mut server, number, signal, &mut moved).await {
+    let how = match forward(shared, (&mut client, peer), &mut server, number, signal, &mut moved).await {
         Err(kill) => {
             end(shared, &kill, &[&client, &server]);
             how(kill.finish)
@@ -152,7 +169,7 @@ async fn serve(shared: &Arc<Shared>, mut client: TcpStream, number: u64, signal:
 /// Runs both ways until both have ended, one ends the connection, or an order does.
 async fn forward(
     shared: &Shared,
-    client: &mut TcpStream,
+    (client, peer): (&mut TcpStream, IpAddr),
     server: &mut TcpStream,
     number: u64,
     signal: &Signal,
@@ -163,7 +180,8 @@ async fn forward(
     let wire = shared.protocol.map(|protocol| {
         Wire::new(protocol, seed::derive(shared.seed, &["wire", &shared.name, &number.to_string()]))
     });
-    let link = |way| Link::new(shared, way, pipeline(shared, number, way, &marks), &silenced, wire.as_ref());
+    let link =
+        |way| Link::new(shared, way, peer, pipeline(shared, number, way, &marks), &silenced, wire.as_ref());
     let (mut up, mut down) = (link(Direction::Upstream), link(Direction::Downstream));
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
@@ -245,9 +263,10 @@ async fn dial(shared: &Shared, number: u64) -> Option<TcpStream> {
 }
 
 /// A client whose upstream cannot be dialled is closed; behind a blackhole it is not told, and what it sends vanishes.
-async fn stay_silent(shared: &Shared, client: &TcpStream) {
-    let silences =
-        |effect: &&Arc<Effect>| effect.kind == Kind::Silence && effect.covers(Direction::Downstream);
+async fn stay_silent(shared: &Shared, client: &TcpStream, peer: IpAddr) {
+    let silences = |effect: &&Arc<Effect>| {
+        effect.kind == Kind::Silence && effect.covers(Direction::Downstream) && effect.clients.contain(peer)
+    };
     let Some(effect) = shared.plan.borrow().effects.iter().find(silences).cloned() else { return };
     effect.touched.add_connection();
     let mut scratch = [0; 4096];

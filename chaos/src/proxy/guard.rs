@@ -1,20 +1,16 @@
 //! The guard of a fault: heals when it is dropped, and proves what the fault did.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
+use super::probe;
 use super::state::Shared;
-use crate::fault::{Direction, Evidence, NetworkFault};
+use crate::fault::{Delays, Direction, Evidence, NetworkFault};
 use crate::protocol::rule::Rule;
 use crate::toxic::LONGEST;
-use crate::toxic::effect::{Effect, Kind, Touched};
-
-/// How often a proxy that refuses is asked whether it does.
-const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+use crate::toxic::distribution::Distribution;
+use crate::toxic::effect::{Effect, Kind};
 
 /// A fault that acts. Healing affects what is to come: bytes and connections that are gone stay gone.
 #[derive(Debug)]
@@ -73,23 +69,10 @@ impl Guard {
         self.evidence()
     }
 
-    /// Asks the closed port at once and then again and again, and counts the refusals.
+    /// Asks the port at once and then again and again, and counts who is refused and who gets no answer.
     pub(super) async fn probe(&mut self) {
-        let Some(address) = self.shared.plan.borrow().address else { return };
         let Acts::OnBytes(effect) = &self.acts else { return };
-        let touched = effect.touched.clone();
-        count_refusal(address, &touched).await;
-        let cancel = CancellationToken::new();
-        self.probe = Some(cancel.clone().drop_guard());
-        tokio::spawn(async move {
-            let probes = async {
-                loop {
-                    tokio::time::sleep(PROBE_INTERVAL).await;
-                    count_refusal(address, &touched).await;
-                }
-            };
-            cancel.run_until_cancelled(probes).await;
-        });
+        self.probe = probe::begin(&self.shared, effect.touched.clone()).await;
     }
 }
 
@@ -99,25 +82,53 @@ impl Drop for Guard {
     }
 }
 
-async fn count_refusal(address: std::net::SocketAddr, touched: &Touched) {
-    if let Ok(Err(error)) = tokio::time::timeout(PROBE_INTERVAL, TcpStream::connect(address)).await
-        && error.kind() == io::ErrorKind::ConnectionRefused
-    {
-        touched.add_refused();
-    }
-}
-
 pub(super) fn effect_of(fault: &NetworkFault) -> (Kind, Direction) {
     match *fault {
         NetworkFault::Latency { delay, jitter, direction } => {
             (Kind::Latency { delay: delay.min(LONGEST), jitter: jitter.min(LONGEST) }, direction)
         }
+        NetworkFault::LatencyDrawn { ref from, direction } => {
+            (Kind::LatencyDrawn(distribution_of(from)), direction)
+        }
         NetworkFault::Refuse { .. } => (Kind::Refuse, Direction::Both),
+        NetworkFault::ConnectBlackhole {} => (Kind::ConnectBlackhole, Direction::Both),
         NetworkFault::Reset {} => (Kind::Reset, Direction::Both),
+        NetworkFault::FailFirst { connections } => (Kind::FailFirst { connections }, Direction::Both),
         NetworkFault::Blackhole { sticky: true, direction } => (Kind::Silence, direction),
         NetworkFault::Blackhole { sticky: false, direction } => (Kind::Hold, direction),
-        NetworkFault::Bandwidth { bytes_per_second, direction } => {
+        NetworkFault::Bandwidth { bytes_per_second, shared: true, direction } => {
+            (Kind::SharedBandwidth { bytes_per_second }, direction)
+        }
+        NetworkFault::Bandwidth { bytes_per_second, shared: false, direction } => {
             (Kind::Bandwidth { bytes_per_second }, direction)
+        }
+        NetworkFault::Stall { after_bytes, lasts, direction } => {
+            (Kind::Stall { after: after_bytes, lasts: lasts.map(|lasts| lasts.min(LONGEST)) }, direction)
+        }
+        NetworkFault::Flap { up, down, direction } => {
+            (Kind::Flap { up: up.min(LONGEST), down: down.min(LONGEST) }, direction)
+        }
+        NetworkFault::Corrupt { rate_ppm, direction } => (Kind::Corrupt { rate_ppm }, direction),
+        NetworkFault::Duplicate { rate_ppm, direction } => (Kind::Duplicate { rate_ppm }, direction),
+        NetworkFault::Truncate { bytes, direction } => (Kind::Truncate { bytes }, direction),
+        NetworkFault::SlowClose { delay, direction } => {
+            (Kind::SlowClose { delay: delay.min(LONGEST) }, direction)
+        }
+        NetworkFault::Slice { average_bytes, variation_bytes, pause, direction } => {
+            let (average, variation) = (average_bytes, variation_bytes);
+            (Kind::Slicer { average, variation, delay: pause.min(LONGEST) }, direction)
+        }
+    }
+}
+
+fn distribution_of(delays: &Delays) -> Distribution {
+    match *delays {
+        Delays::Normal { mean, deviation } => {
+            Distribution::Normal { mean: mean.min(LONGEST), deviation: deviation.min(LONGEST) }
+        }
+        Delays::Pareto { minimum, shape } => Distribution::Pareto { minimum: minimum.min(LONGEST), shape },
+        Delays::Quantiles { p0, p50, p90, p99, p999, p100 } => {
+            Distribution::Quantiles([p0, p50, p90, p99, p999, p100].map(|delay| delay.min(LONGEST)))
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use super::state::Shared;
 use super::wire::{Todo, Wire};
 use crate::fault::Direction;
 use crate::protocol::Way;
-use crate::toxic::effect::Touched;
+use crate::toxic::effect::{Effect, Touched};
 use crate::toxic::pipeline::{Finish, Pipeline, Step};
 
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -49,6 +49,7 @@ pub(super) struct Silenced(Mutex<Option<Arc<Touched>>>);
 
 pub(super) struct Link<'a> {
     way: Direction,
+    client: IpAddr,
     pipeline: Pipeline,
     shared: &'a Shared,
     /// Version of the plan that the pipeline follows; `None`: none yet.
@@ -76,6 +77,7 @@ impl<'a> Link<'a> {
     pub fn new(
         shared: &'a Shared,
         way: Direction,
+        client: IpAddr,
         pipeline: Pipeline,
         silenced: &'a Silenced,
         wire: Option<&'a Wire>,
@@ -87,6 +89,7 @@ impl<'a> Link<'a> {
         };
         Link {
             way,
+            client,
             pipeline,
             shared,
             followed: None,
@@ -185,7 +188,13 @@ impl<'a> Link<'a> {
         if let Some(wire) = self.wire {
             wire.follow(version, &rules);
         }
-        self.pipeline.apply(&effects, Instant::now());
+        let concerns = |effect: &Arc<Effect>| effect.clients.contain(self.client);
+        if effects.iter().all(concerns) {
+            self.pipeline.apply(&effects, Instant::now());
+        } else {
+            let effects: Vec<_> = effects.iter().filter(|effect| concerns(effect)).cloned().collect();
+            self.pipeline.apply(&effects, Instant::now());
+        }
         if self.way == Direction::Downstream
             && let Some(touched) = self.pipeline.silenced_by()
         {

@@ -12,8 +12,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::Error;
 use super::address;
 use super::connection;
+use super::deaf::DeafPort;
 use super::event::What;
-use super::state::Shared;
+use super::state::{Gate, Shared};
 
 const BACKLOG: u32 = 1024;
 /// Pause before a port that is taken is tried again, or before accepting when descriptors have run out.
@@ -41,8 +42,22 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// The port as it is.
 enum Port {
     Open(TcpListener),
+    /// Held for as long as nobody is to be answered.
+    Deaf {
+        _port: DeafPort,
+    },
     /// The socket only keeps the port.
     Closed(Option<TcpSocket>),
+}
+
+impl Port {
+    fn gate(&self) -> Gate {
+        match self {
+            Port::Open(_) => Gate::Open,
+            Port::Deaf { .. } => Gate::Deaf,
+            Port::Closed(_) => Gate::Closed,
+        }
+    }
 }
 
 /// Runs until the proxy is stopped.
@@ -51,46 +66,59 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut port = Port::Closed(None);
     loop {
         let wanted = plan.borrow_and_update().clone();
-        port = follow(&shared, port, wanted.open(), wanted.address);
+        port = follow(&shared, port, wanted.gate(), wanted.address).await;
         if shared.stopped.is_cancelled() {
             // Whatever the plan said when it was looked at: nobody would close the port or tell of it later.
             drop(port);
-            shared.gate.send_replace(false);
+            shared.gate.send_replace(Gate::Closed);
             return;
         }
-        let is_open = matches!(port, Port::Open(_));
-        shared.gate.send_replace(is_open);
+        shared.gate.send_replace(port.gate());
         tokio::select! {
             changed = plan.changed() => changed.expect("the plan's sender lives in shared"),
             () = accept(&shared, &port) => {}
-            () = tokio::time::sleep(RETRY), if wanted.open() && !is_open => {}
+            () = tokio::time::sleep(RETRY), if wanted.gate() != port.gate() => {}
         }
     }
 }
 
-fn follow(shared: &Shared, port: Port, open: bool, address: Option<SocketAddr>) -> Port {
-    match (port, open, address) {
-        (Port::Open(listener), false, address) => {
-            drop(listener);
-            let Some(address) = address.filter(|_| !shared.stopped.is_cancelled()) else {
-                return Port::Closed(None);
-            };
-            // Only a refused port is kept; one that the user disabled is free for others.
-            let keeper = if shared.plan.borrow().enabled { socket(address).ok() } else { None };
-            Port::Closed(keeper)
-        }
-        (Port::Closed(keeper), true, Some(address)) => {
-            let listener = shared.handover.lock().take().map_or_else(|| bind(address), Ok);
-            match listener {
-                Ok(listener) => Port::Open(listener),
-                Err(error) => {
-                    tracing::debug!(proxy = &*shared.name, %address, %error, "the port cannot be opened yet");
-                    Port::Closed(keeper)
-                }
-            }
-        }
-        (port, _, _) => port,
+async fn follow(shared: &Shared, port: Port, wanted: Gate, address: Option<SocketAddr>) -> Port {
+    if port.gate() == wanted {
+        return port;
     }
+    // One socket at a time can listen there.
+    let keeper = match port {
+        Port::Closed(keeper) => keeper,
+        Port::Open(_) | Port::Deaf { .. } => {
+            drop(port);
+            None
+        }
+    };
+    let Some(address) = address.filter(|_| !shared.stopped.is_cancelled()) else {
+        return Port::Closed(None);
+    };
+    let opened = match wanted {
+        Gate::Closed => {
+            // Only a refused port is kept; one that the user disabled is free for others.
+            return Port::Closed(if shared.plan.borrow().enabled { socket(address).ok() } else { None });
+        }
+        Gate::Open => open(shared, address).map(Port::Open),
+        Gate::Deaf => deafen(shared, address).await.map(|port| Port::Deaf { _port: port }),
+    };
+    opened.unwrap_or_else(|error| {
+        tracing::debug!(proxy = &*shared.name, %address, %error, "the port cannot be opened yet");
+        Port::Closed(keeper)
+    })
+}
+
+fn open(shared: &Shared, address: SocketAddr) -> std::io::Result<TcpListener> {
+    shared.handover.lock().take().map_or_else(|| bind(address), Ok)
+}
+
+async fn deafen(shared: &Shared, address: SocketAddr) -> std::io::Result<DeafPort> {
+    // A listener that was handed over holds the port.
+    drop(shared.handover.lock().take());
+    DeafPort::listen(socket(address)?, address).await
 }
 
 /// Accepts until something else has to be looked at.
@@ -111,5 +139,5 @@ fn take(shared: &Arc<Shared>, client: TcpStream, peer: SocketAddr) {
     use std::sync::atomic::Ordering;
     let number = shared.totals.accepted.fetch_add(1, Ordering::Relaxed) + 1;
     shared.say(Some(number), || What::Accepted { client: peer.to_string() });
-    connection::spawn(shared.clone(), client, number);
+    connection::spawn(shared.clone(), client, peer.ip(), number);
 }

@@ -6,13 +6,16 @@
 //! pipeline of [`crate::toxic::pipeline`]. A proxy runs until [`Proxy::stop`]; dropping its handles does not end it.
 
 mod address;
+mod admission;
 mod alarm;
 mod connection;
+mod deaf;
 mod error;
 pub mod event;
 mod guard;
 mod link;
 mod listener;
+mod probe;
 mod registry;
 mod signal;
 mod state;
@@ -34,10 +37,9 @@ pub use registry::Registry;
 use crate::fault::{Existing, NetworkFault};
 use crate::protocol::Protocol;
 use crate::protocol::fault::WireFault;
-use crate::toxic::effect::Kind;
 use crate::toxic::pipeline::Finish;
 use event::Events;
-use state::Shared;
+use state::{Gate, Plan, Shared};
 
 /// Time that a dial to the upstream may take before the client is told that there is none.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -140,6 +142,11 @@ impl Proxy {
                 self.shared.wait_for_gate().await;
                 guard.probe().await;
                 existing == Existing::Reset
+            }
+            NetworkFault::ConnectBlackhole {} => {
+                self.shared.wait_for_gate().await;
+                guard.probe().await;
+                false
             }
             NetworkFault::Reset {} => true,
             _ => false,
@@ -253,8 +260,9 @@ impl Proxy {
             return Ok(());
         }
         let listen = shared.settings.lock().listen.clone();
-        let refused = shared.plan.borrow().effects.iter().any(|effect| effect.kind == Kind::Refuse);
-        let address = if refused {
+        // As the port would be if the proxy were enabled.
+        let gate = Plan { enabled: true, ..shared.plan.borrow().clone() }.gate();
+        let address = if gate == Gate::Closed {
             // Nothing may listen now; the listener comes back when the fault heals.
             address::resolve(&listen).await.map_err(Error::Unresolved)?
         } else {

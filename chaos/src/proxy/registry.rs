@@ -130,7 +130,7 @@ impl Registry {
 
 async fn prepare(proxy: &Proxy, enabled: bool, toxics: Vec<Toxic>) -> Result<(), Error> {
     for toxic in toxics {
-        proxy.add_toxic(toxic)?;
+        proxy.add_toxic(toxic).await?;
     }
     if enabled { proxy.enable().await } else { Ok(()) }
 }

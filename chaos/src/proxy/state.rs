@@ -1,13 +1,14 @@
 //! What the listener, the connections and the handles of one proxy share.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ProxyConfig;
@@ -17,7 +18,8 @@ use super::toxics::Entry;
 use crate::fault::Direction;
 use crate::protocol::Protocol;
 use crate::protocol::rule::Rule;
-use crate::toxic::effect::{Effect, Kind, Touched};
+use crate::toxic::clients::Clients;
+use crate::toxic::effect::{Common, Effect, Kind, Touched};
 use crate::toxic::pipeline::Finish;
 
 /// What is to be: every listener and link follows it.
@@ -30,11 +32,33 @@ pub(super) struct Plan {
     pub rules: Arc<Vec<Arc<Rule>>>,
 }
 
+/// How the port meets those who connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// They are refused.
+    Closed,
+    /// They get no answer.
+    Deaf,
+}
+
 impl Plan {
-    /// True when the proxy is to listen.
-    pub fn open(&self) -> bool {
-        self.enabled && !self.effects.iter().any(|effect| effect.kind == Kind::Refuse)
+    /// How the port is to be.
+    pub fn gate(&self) -> Gate {
+        let acts = |kind| self.effects.iter().any(|effect| effect.kind == kind && effect.toxicity > 0.0);
+        match () {
+            () if !self.enabled || acts(Kind::Refuse) => Gate::Closed,
+            () if acts(Kind::ConnectBlackhole) => Gate::Deaf,
+            () => Gate::Open,
+        }
     }
+}
+
+/// A connection that is open.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub signal: Arc<Signal>,
+    pub client: IpAddr,
 }
 
 /// An order to a connection to end.
@@ -70,12 +94,12 @@ pub(super) struct Shared {
     pub protocol: Option<Protocol>,
     pub settings: Mutex<Settings>,
     pub plan: watch::Sender<Plan>,
-    /// True while the listener is open: what is, where `plan` is what is to be.
-    pub gate: watch::Sender<bool>,
+    /// How the port is, where `plan` says how it is to be.
+    pub gate: watch::Sender<Gate>,
     /// A bound listener for the listener task, from a caller that wanted to see binding fail.
     pub handover: Mutex<Option<TcpListener>>,
     pub totals: Totals,
-    pub live: Mutex<HashMap<u64, Arc<Signal>>>,
+    pub live: Mutex<HashMap<u64, Live>>,
     /// Told whenever a connection has left `live`.
     pub ended: Notify,
     pub toxics: Mutex<Vec<Entry>>,
@@ -101,7 +125,7 @@ impl Shared {
                 effects: Arc::default(),
                 rules: Arc::default(),
             }),
-            gate: watch::Sender::new(false),
+            gate: watch::Sender::new(Gate::Closed),
             handover: Mutex::new(None),
             totals: Totals::default(),
             live: Mutex::default(),
@@ -122,6 +146,8 @@ impl Shared {
             kind,
             direction,
             toxicity: f32::INFINITY,
+            clients: Clients::default(),
+            common: Arc::new(Common::new(Instant::now())),
             touched: Arc::default(),
         });
         self.put_effect(effect.clone());
@@ -164,8 +190,8 @@ impl Shared {
     fn change_plan(&self, change: impl FnOnce(&mut Plan)) {
         self.plan.send_modify(change);
         self.version.fetch_add(1, Ordering::Release);
-        for signal in self.live.lock().values() {
-            signal.wake();
+        for live in self.live.lock().values() {
+            live.signal.wake();
         }
     }
 
@@ -186,15 +212,15 @@ impl Shared {
         }
     }
 
-    /// Waits until the listener is as the plan wants it, however the plan changes meanwhile.
+    /// Waits until the port is as the plan wants it, however the plan changes meanwhile.
     pub async fn wait_for_gate(&self) {
         let mut gate = self.gate.subscribe();
         let mut plan = self.plan.subscribe();
         loop {
-            let wanted = plan.borrow_and_update().open();
+            let wanted = plan.borrow_and_update().gate();
             let is = *gate.borrow_and_update();
             // A stopped proxy never opens again, so only its closing is waited for.
-            if wanted == is || (wanted && self.stopped.is_cancelled()) {
+            if wanted == is || (wanted != Gate::Closed && self.stopped.is_cancelled()) {
                 return;
             }
             tokio::select! {
@@ -206,10 +232,22 @@ impl Shared {
 
     /// Ends every connection that is live now and returns when they have ended.
     pub async fn end_all(&self, finish: Finish, touched: Option<Arc<Touched>>) {
+        self.end_those(finish, touched, |_, _| true).await;
+    }
+
+    /// Ends the live connections whose number and client are chosen and returns when they have ended.
+    pub async fn end_those(
+        &self,
+        finish: Finish,
+        touched: Option<Arc<Touched>>,
+        chosen: impl Fn(u64, IpAddr) -> bool,
+    ) {
         let mut ending: Vec<u64> = Vec::new();
-        for (number, signal) in self.live.lock().iter() {
-            signal.end(Kill { finish, touched: touched.clone() });
-            ending.push(*number);
+        for (number, live) in self.live.lock().iter() {
+            if chosen(*number, live.client) {
+                live.signal.end(Kill { finish, touched: touched.clone() });
+                ending.push(*number);
+            }
         }
         loop {
             let ended = self.ended.notified();

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Error, Proxy};
+use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
+
+use super::{Error, Proxy, connection, probe};
 use crate::fault::{Direction, Evidence};
 use crate::json::Json;
 use crate::toxic::Toxic;
-use crate::toxic::effect::{Effect, Touched};
+use crate::toxic::clients::Clients;
+use crate::toxic::effect::{Common, Effect, Touched};
+use crate::toxic::pipeline::Finish;
 
 /// A toxic and the effect that it became.
 #[derive(Debug)]
@@ -14,7 +19,10 @@ pub(super) struct Entry {
     toxic: Toxic,
     id: u64,
     generation: u64,
+    common: Arc<Common>,
     touched: Arc<Touched>,
+    /// Asks the port while the toxic turns clients away there.
+    probe: Option<DropGuard>,
 }
 
 impl Entry {
@@ -25,6 +33,8 @@ impl Entry {
             kind: self.toxic.effect(),
             direction: self.toxic.direction()?,
             toxicity: self.toxic.toxicity,
+            clients: self.toxic.clients.clone(),
+            common: self.common.clone(),
             touched: self.touched.clone(),
         }))
     }
@@ -51,17 +61,43 @@ impl Proxy {
         Ok(entry.toxic.clone())
     }
 
-    /// Adds a toxic; it acts on live connections at once.
-    pub fn add_toxic(&self, toxic: Toxic) -> Result<(), Error> {
+    /// Adds a toxic; it acts on live connections at once. Returns when it does: the port is as the toxic wants it, the
+    /// connections that it resets have ended.
+    pub async fn add_toxic(&self, toxic: Toxic) -> Result<(), Error> {
+        toxic.check_clients()?;
+        let acts_on_port = toxic.kind.acts_on_port() && toxic.toxicity > 0.0;
+        let resets_existing = toxic.resets_existing();
+        let effect = self.put_toxic(toxic)?;
+        if acts_on_port {
+            self.shared.wait_for_gate().await;
+            let probe = probe::begin(&self.shared, effect.touched.clone()).await;
+            let mut toxics = self.shared.toxics.lock();
+            if let Some(entry) = toxics.iter_mut().find(|entry| entry.id == effect.id) {
+                entry.probe = probe;
+            }
+        }
+        if resets_existing {
+            let chosen = |number, client| {
+                effect.clients.contain(client)
+                    && connection::draw(&self.shared, number, effect.id) < effect.toxicity
+            };
+            self.shared.end_those(Finish::Reset, Some(effect.touched.clone()), chosen).await;
+        }
+        Ok(())
+    }
+
+    fn put_toxic(&self, toxic: Toxic) -> Result<Arc<Effect>, Error> {
         let mut toxics = self.shared.toxics.lock();
         if toxics.iter().any(|entry| entry.toxic.name == toxic.name) {
             return Err(Error::ToxicExists);
         }
         let id = self.shared.new_effect_id();
-        let entry = Entry { toxic, id, generation: 0, touched: Arc::default() };
-        self.shared.put_effect(entry.effect()?);
+        let common = Arc::new(Common::new(Instant::now()));
+        let entry = Entry { toxic, id, generation: 0, common, touched: Arc::default(), probe: None };
+        let effect = entry.effect()?;
+        self.shared.put_effect(effect.clone());
         toxics.push(entry);
-        Ok(())
+        Ok(effect)
     }
 
     /// Changes what is given of a toxic and leaves the rest; changes nothing when a value is wrong.
@@ -70,11 +106,17 @@ impl Proxy {
         name: &str,
         attributes: &[(String, Json)],
         toxicity: Option<f32>,
+        clients: Option<Clients>,
     ) -> Result<Toxic, Error> {
         let mut toxics = self.shared.toxics.lock();
         let entry = toxics.iter_mut().find(|entry| entry.toxic.name == name).ok_or(Error::ToxicNotFound)?;
-        entry.toxic.merge(attributes)?;
-        entry.toxic.toxicity = toxicity.unwrap_or(entry.toxic.toxicity);
+        let mut changed = entry.toxic.clone();
+        changed.merge(attributes)?;
+        changed.toxicity = toxicity.unwrap_or(changed.toxicity);
+        changed.clients = clients.unwrap_or(changed.clients);
+        changed.check_clients()?;
+        entry.toxic = changed;
+        entry.common.forget_reserved();
         entry.generation += 1;
         self.shared.put_effect(entry.effect()?);
         Ok(entry.toxic.clone())

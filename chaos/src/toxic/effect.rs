@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::clients::Clients;
+use super::distribution::Distribution;
 use crate::fault::{Direction, Evidence};
 
 /// What acts, on which way of the link, and the record of what it touched.
@@ -18,6 +21,9 @@ pub struct Effect {
     pub direction: Direction,
     /// Probability, drawn for each connection and direction, that the effect acts there. At or above 1: always.
     pub toxicity: f32,
+    /// Whose connections it concerns.
+    pub clients: Clients,
+    pub common: Arc<Common>,
     pub touched: Arc<Touched>,
 }
 
@@ -28,12 +34,19 @@ impl Effect {
     }
 }
 
-/// What an effect does. `Refuse` and `Reset` act on the listener and on whole connections, the rest on bytes.
+/// What an effect does. `Refuse` and `ConnectBlackhole` act on the listener, `Reset` and `FailFirst` on whole connections,
+/// the rest on bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     Noop,
     Refuse,
+    /// Attempts to connect are not answered at all.
+    ConnectBlackhole,
     Reset,
+    /// Resets so many connections after they are accepted, and no more.
+    FailFirst {
+        connections: u64,
+    },
     /// Swallows everything; a connection once silenced stays so.
     Silence,
     /// Keeps everything back until the effect is removed.
@@ -42,9 +55,37 @@ pub enum Kind {
         delay: Duration,
         jitter: Duration,
     },
+    /// A latency drawn for each chunk.
+    LatencyDrawn(Distribution),
     /// 0: nothing passes until the effect is removed.
     Bandwidth {
         bytes_per_second: u64,
+    },
+    /// The same, for all connections together.
+    SharedBandwidth {
+        bytes_per_second: u64,
+    },
+    /// Keeps back what follows the first `after` bytes of a connection; `None`: until the effect is removed.
+    Stall {
+        after: u64,
+        lasts: Option<Duration>,
+    },
+    /// Lets everything pass and keeps everything back, in turns that began with the effect.
+    Flap {
+        up: Duration,
+        down: Duration,
+    },
+    /// Flips one bit in each byte that is drawn, with a probability in millionths.
+    Corrupt {
+        rate_ppm: u32,
+    },
+    /// Passes each chunk that is drawn twice, with a probability in millionths.
+    Duplicate {
+        rate_ppm: u32,
+    },
+    /// Swallows what follows the first `bytes` of a connection; its end is passed on as it comes.
+    Truncate {
+        bytes: u64,
     },
     /// Swallows everything and closes so long after the last chunk; `None`: never. Removing it closes the connection.
     Timeout {
@@ -78,11 +119,20 @@ impl Kind {
         match self {
             Kind::Noop => "noop",
             Kind::Refuse => "refuse",
+            Kind::ConnectBlackhole => "connect_blackhole",
             Kind::Reset => "reset",
+            Kind::FailFirst { .. } => "fail_first",
             Kind::Silence => "blackhole",
-            Kind::Hold => "stall",
+            Kind::Hold => "hold",
             Kind::Latency { .. } => "latency",
+            Kind::LatencyDrawn(distribution) => distribution.name(),
             Kind::Bandwidth { .. } => "bandwidth",
+            Kind::SharedBandwidth { .. } => "shared_bandwidth",
+            Kind::Stall { .. } => "stall",
+            Kind::Flap { .. } => "flap",
+            Kind::Corrupt { .. } => "corrupt",
+            Kind::Duplicate { .. } => "duplicate",
+            Kind::Truncate { .. } => "truncate",
             Kind::Timeout { .. } => "timeout",
             Kind::ResetPeer { .. } => "reset_peer",
             Kind::SlowClose { .. } => "slow_close",
@@ -93,20 +143,64 @@ impl Kind {
     }
 }
 
+/// What all connections share that an effect acts on. It outlives changes of the effect's values.
+#[derive(Debug)]
+pub struct Common {
+    /// When the effect began.
+    pub since: Instant,
+    /// Until when the shared bandwidth is given away.
+    paid_until: Mutex<Option<Instant>>,
+    /// Connections that were failed.
+    failed: AtomicU64,
+}
+
+impl Common {
+    /// Of an effect that begins at `since`.
+    pub fn new(since: Instant) -> Common {
+        Common { since, paid_until: Mutex::new(None), failed: AtomicU64::new(0) }
+    }
+
+    /// Takes the next free stretch of a shared rate, no earlier than `earliest`; when it ends.
+    pub fn reserve(&self, earliest: Instant, takes: Duration) -> Instant {
+        let mut paid_until = self.paid_until.lock();
+        let end = paid_until.map_or(earliest, |until| until.max(earliest)) + takes;
+        *paid_until = Some(end);
+        end
+    }
+
+    /// Forgets what was reserved at a rate that has changed.
+    pub fn forget_reserved(&self) {
+        *self.paid_until.lock() = None;
+    }
+
+    /// True for the first `connections` calls.
+    pub fn fails(&self, connections: u64) -> bool {
+        let count = |failed: u64| (failed < connections).then_some(failed + 1);
+        self.failed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok()
+    }
+}
+
 /// Evidence under collection: counters that only grow.
 #[derive(Debug, Default)]
 pub struct Touched {
     refused: AtomicU64,
+    unanswered: AtomicU64,
     reset: AtomicU64,
     connections: AtomicU64,
     delayed: AtomicU64,
     swallowed: AtomicU64,
     forwarded: AtomicU64,
+    corrupted: AtomicU64,
+    duplicated: AtomicU64,
 }
 
 impl Touched {
     pub fn add_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add_unanswered(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn add_reset(&self) {
@@ -129,15 +223,26 @@ impl Touched {
         self.forwarded.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    pub fn add_corrupted(&self, bytes: usize) {
+        self.corrupted.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn add_duplicated(&self, bytes: usize) {
+        self.duplicated.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub fn evidence(&self) -> Evidence {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Evidence {
             refused: read(&self.refused),
+            unanswered: read(&self.unanswered),
             reset: read(&self.reset),
             connections: read(&self.connections),
             delayed_bytes: read(&self.delayed),
             swallowed_bytes: read(&self.swallowed),
             forwarded_bytes: read(&self.forwarded),
+            corrupted_bytes: read(&self.corrupted),
+            duplicated_bytes: read(&self.duplicated),
             ..Evidence::default()
         }
     }

@@ -5,13 +5,17 @@
 
 use std::time::Duration;
 
+pub mod clients;
+pub mod distribution;
 pub mod effect;
 pub mod pipeline;
 mod slices;
 mod stage;
+mod types;
 mod wire;
 
-pub use wire::{Attribute, Number, Toxic, Type, WireError};
+pub use types::{Attribute, Number, Type};
+pub use wire::{Toxic, WireError};
 
 /// No delay is longer: values from outside are cut to it, so that adding one to an instant cannot overflow.
 pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -2,13 +2,14 @@
 //!
 //! Pure: the caller passes the time and does the input and output. Bytes leave in the order in which they came, the
 //! queue is bounded ([`Pipeline::wants_input`] is the back pressure), and effects may come, change and go at any time.
-//! The order of work is fixed: swallow, lose, delay, hold, limit, slice, pace; the end of the stream comes last.
+//! The order of work is fixed: swallow, lose, cut, corrupt, duplicate, delay, hold, limit, slice, pace; the end of the
+//! stream comes last.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 
@@ -170,7 +171,7 @@ impl Pipeline {
 
     fn queue_bytes_max(&self) -> usize {
         let bound = |stage: &Stage| match stage.effect.kind {
-            Kind::Latency { .. } => QUEUE_DELAYED,
+            Kind::Latency { .. } | Kind::LatencyDrawn(_) => QUEUE_DELAYED,
             _ => QUEUE_HELD,
         };
         self.stages.iter().filter(|stage| stage.active).map(bound).max().unwrap_or(QUEUE_PLAIN)
@@ -195,6 +196,17 @@ impl Pipeline {
         if self.swallow(bytes.len(), now) || self.lose(bytes.len()) {
             return;
         }
+        let passed = self.cut(bytes.len());
+        if passed == 0 {
+            return;
+        }
+        let (bytes, copies) = self.damage(&bytes[..passed]);
+        for _ in 0..copies {
+            self.enqueue(bytes.clone(), now);
+        }
+    }
+
+    fn enqueue(&mut self, bytes: Bytes, now: Instant) {
         let delays = self.delays(bytes.len());
         for stage in &mut self.stages {
             if stage.active && stage.effect.kind == Kind::Hold {
@@ -202,11 +214,7 @@ impl Pipeline {
             }
         }
         self.queued += bytes.len() + CHUNK_COST;
-        self.queue.push_back(Chunk {
-            bytes: Bytes::copy_from_slice(bytes),
-            arrived: self.arrival(now),
-            delays,
-        });
+        self.queue.push_back(Chunk { bytes, arrived: self.arrival(now), delays });
     }
 
     /// The stream ended, orderly or with an error.
@@ -237,6 +245,39 @@ impl Pipeline {
             }
         }
         false
+    }
+
+    /// How many of `size` bytes that arrived are passed on.
+    fn cut(&mut self, size: usize) -> usize {
+        let mut passed = size;
+        for stage in &mut self.stages {
+            let left = stage.cut(passed);
+            if left < passed {
+                stage.effect.touched.add_swallowed(passed - left);
+                stage.mark(&self.marks);
+            }
+            passed = left;
+        }
+        passed
+    }
+
+    /// The bytes as they are passed on, and how often.
+    fn damage(&mut self, bytes: &[u8]) -> (Bytes, usize) {
+        let mut bytes = BytesMut::from(bytes);
+        let mut copies = 1;
+        for stage in &mut self.stages {
+            let flipped = stage.corrupt(&mut bytes, &mut self.rng);
+            if flipped > 0 {
+                stage.effect.touched.add_corrupted(flipped);
+                stage.mark(&self.marks);
+            }
+            if stage.duplicates(&mut self.rng) {
+                stage.effect.touched.add_duplicated(bytes.len());
+                stage.mark(&self.marks);
+                copies += 1;
+            }
+        }
+        (bytes.freeze(), copies)
     }
 
     fn delays(&mut self, size: usize) -> Vec<(u64, u64, Duration)> {
@@ -290,7 +331,9 @@ impl Pipeline {
         let mut size = chunk.bytes.len();
         let mut at = now;
         for stage in &mut self.stages {
-            let Some((allowed, due)) = stage.pace(size, &mut self.rng, now) else { return Step::Wait(None) };
+            let Some((allowed, due)) = stage.pace(size, &mut self.rng, now, &self.marks) else {
+                return Step::Wait(None);
+            };
             if allowed == 0 {
                 return finish_by(stage, Finish::Close);
             }
@@ -302,10 +345,11 @@ impl Pipeline {
 
     fn ending(&self, now: Instant) -> Step {
         let Some((finish, chunk)) = &self.end else { return Step::Wait(None) };
-        if self.stages.iter().any(|stage| stage.active && stage.effect.kind == Kind::Hold) {
-            return Step::Wait(None);
-        }
         let mut at = ready_at(&self.stages, chunk);
+        for stage in &self.stages {
+            let Some(opens) = stage.opens(now) else { return Step::Wait(None) };
+            at = at.max(opens);
+        }
         for stage in self.stages.iter().filter(|stage| stage.active) {
             if let Kind::SlowClose { delay } = stage.effect.kind {
                 at = at.max(chunk.arrived + delay);

@@ -8,11 +8,21 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::seed;
-use crate::toxic::effect::Touched;
+use crate::toxic::clients::Clients;
+use crate::toxic::distribution::Distribution;
+use crate::toxic::effect::Common;
 
 fn effect(id: u64, kind: Kind) -> Arc<Effect> {
-    let touched = Arc::new(Touched::default());
-    Arc::new(Effect { id, generation: 0, kind, direction: Direction::Both, toxicity: 1.0, touched })
+    Arc::new(Effect {
+        id,
+        generation: 0,
+        kind,
+        direction: Direction::Both,
+        toxicity: 1.0,
+        clients: Clients::default(),
+        common: Arc::new(Common::new(Instant::now())),
+        touched: Arc::default(),
+    })
 }
 
 fn pipeline() -> Pipeline {
@@ -130,6 +140,8 @@ fn limit_data_passes_exactly_its_bytes_and_counts_on_when_it_is_raised() {
         kind: Kind::LimitData { bytes: 150 },
         direction: Direction::Both,
         toxicity: 1.0,
+        clients: Clients::default(),
+        common: limit.common.clone(),
         touched: limit.touched.clone(),
     });
     pipe.apply(&[raised], start);
@@ -166,6 +178,8 @@ fn toxicity_zero_does_nothing_at_all() {
             kind,
             direction: Direction::Both,
             toxicity: 0.0,
+            clients: Clients::default(),
+            common: Arc::new(Common::new(start)),
             touched: Arc::default(),
         };
         pipe.apply(&[Arc::new(harmless)], start);
@@ -196,9 +210,132 @@ fn any_kind() -> impl Strategy<Value = Kind> {
             delay
         }),
         millis(50).prop_map(|delay| Kind::SlowClose { delay }),
+        (0_u64..2000, millis(30)).prop_map(|(after, lasts)| Kind::Stall { after, lasts: Some(lasts) }),
+        (millis(20), millis(20)).prop_map(|(up, down)| Kind::Flap { up, down }),
+        (1_000_u64..10_000_000).prop_map(|bytes_per_second| Kind::SharedBandwidth { bytes_per_second }),
+        (millis(20), millis(20))
+            .prop_map(|(mean, deviation)| { Kind::LatencyDrawn(Distribution::Normal { mean, deviation }) }),
+        Just(Kind::Stall { after: 700, lasts: None }),
+        Just(Kind::Corrupt { rate_ppm: 0 }),
+        Just(Kind::Duplicate { rate_ppm: 0 }),
+        Just(Kind::Truncate { bytes: u64::MAX }),
         Just(Kind::Hold),
         Just(Kind::Noop),
     ]
+}
+
+#[test]
+fn a_stall_keeps_back_what_follows_its_bytes_and_the_end_and_goes_on_in_time() {
+    let (mut pipe, start) = (pipeline(), Instant::now());
+    let stall = effect(1, Kind::Stall { after: 4, lasts: Some(Duration::from_millis(500)) });
+    pipe.apply(std::slice::from_ref(&stall), start);
+    pipe.receive(b"headtail", start);
+    pipe.receive_end(Finish::Close, start);
+    let until = Step::Wait(Some(start + Duration::from_millis(500)));
+    assert_eq!(drain(&mut pipe, start), (b"head".to_vec(), until));
+    assert_eq!(stall.touched.evidence().delayed_bytes, 4);
+    assert_eq!(run(&mut pipe, start), (b"tail".to_vec(), Duration::from_millis(500), Step::Fin));
+}
+
+#[test]
+fn a_stall_without_end_goes_on_when_it_is_removed() {
+    let (mut pipe, start) = (pipeline(), Instant::now());
+    pipe.apply(&[effect(1, Kind::Stall { after: 0, lasts: None })], start);
+    pipe.receive(b"kept", start);
+    pipe.receive_end(Finish::Close, start);
+    assert_eq!(drain(&mut pipe, start + Duration::from_secs(60)), (vec![], Step::Wait(None)));
+    pipe.apply(&[], start);
+    assert_eq!(drain(&mut pipe, start), (b"kept".to_vec(), Step::Fin));
+}
+
+#[test]
+fn a_flapping_link_passes_bytes_and_the_end_only_while_it_is_up() {
+    let (mut pipe, start) = (pipeline(), Instant::now());
+    let millis = Duration::from_millis;
+    let flap = effect(1, Kind::Flap { up: millis(100), down: millis(50) });
+    let since = flap.common.since;
+    pipe.apply(std::slice::from_ref(&flap), start);
+    pipe.receive(b"a", since + millis(99));
+    assert_eq!(drain(&mut pipe, since + millis(99)).0, b"a");
+    pipe.receive(b"b", since + millis(100));
+    pipe.receive_end(Finish::Close, since + millis(100));
+    let up_again = Step::Wait(Some(since + millis(150)));
+    assert_eq!(drain(&mut pipe, since + millis(120)), (vec![], up_again));
+    assert_eq!(flap.touched.evidence().delayed_bytes, 1);
+    assert_eq!(drain(&mut pipe, since + millis(150)), (b"b".to_vec(), Step::Fin));
+    pipe = pipeline();
+    pipe.apply(&[flap], start);
+    pipe.receive_end(Finish::Close, since + millis(260));
+    assert_eq!(pipe.step(since + millis(260)), Step::Wait(Some(since + millis(300))));
+    assert_eq!(pipe.step(since + millis(300)), Step::Fin);
+}
+
+#[test]
+fn truncation_passes_exactly_its_bytes_and_the_end() {
+    let (mut pipe, start) = (pipeline(), Instant::now());
+    let truncate = effect(1, Kind::Truncate { bytes: 6 });
+    pipe.apply(std::slice::from_ref(&truncate), start);
+    for part in [&b"0123"[..], b"4567", b"89"] {
+        pipe.receive(part, start);
+    }
+    assert_eq!(drain(&mut pipe, start), (b"012345".to_vec(), Step::Wait(None)));
+    assert_eq!(truncate.touched.evidence().swallowed_bytes, 4);
+    pipe.receive_end(Finish::Close, start);
+    assert_eq!(drain(&mut pipe, start).1, Step::Fin);
+}
+
+#[test]
+fn duplication_passes_every_drawn_chunk_twice_in_order() {
+    let (mut pipe, start) = (pipeline(), Instant::now());
+    let duplicate = effect(1, Kind::Duplicate { rate_ppm: 1_000_000 });
+    pipe.apply(std::slice::from_ref(&duplicate), start);
+    pipe.receive(b"ab", start);
+    pipe.receive(b"c", start);
+    assert_eq!(drain(&mut pipe, start).0, b"ababcc");
+    assert_eq!(duplicate.touched.evidence().duplicated_bytes, 3);
+}
+
+#[test]
+fn corruption_flips_one_bit_of_about_as_many_bytes_as_it_says() {
+    for (rate_ppm, expected) in [(1_000_000, 100_000..=100_000), (10_000, 900..=1100), (1, 0..=2)] {
+        let (mut pipe, start) = (pipeline(), Instant::now());
+        let corrupt = effect(1, Kind::Corrupt { rate_ppm });
+        pipe.apply(std::slice::from_ref(&corrupt), start);
+        (0..100).for_each(|_| pipe.receive(&[0x55; 1000], start));
+        let (out, _) = drain(&mut pipe, start);
+        assert_eq!(out.len(), 100_000);
+        let flipped: Vec<u8> = out.into_iter().map(|byte| byte ^ 0x55).filter(|bits| *bits != 0).collect();
+        assert!(flipped.iter().all(|bits| bits.count_ones() == 1));
+        assert!(expected.contains(&flipped.len()), "{} at {rate_ppm}", flipped.len());
+        assert_eq!(corrupt.touched.evidence().corrupted_bytes, flipped.len() as u64);
+    }
+}
+
+#[test]
+fn connections_share_a_bandwidth_between_them() {
+    let start = Instant::now();
+    let shared = effect(1, Kind::SharedBandwidth { bytes_per_second: 100_000 });
+    let mut pipes = [pipeline(), pipeline(), pipeline()];
+    for pipe in &mut pipes {
+        pipe.apply(std::slice::from_ref(&shared), start);
+        pipe.receive(&[0; 50_000], start);
+    }
+    let (mut now, mut got) = (start, [0; 3]);
+    while got.iter().sum::<usize>() < 150_000 {
+        let mut next = None;
+        for (pipe, got) in pipes.iter_mut().zip(&mut got) {
+            let (out, step) = drain(pipe, now);
+            *got += out.len();
+            if let Step::Wait(Some(at)) = step {
+                next = earliest(next, at);
+            }
+        }
+        let least = got.iter().min().expect("three");
+        assert!(got.iter().all(|got| got - least <= 2000), "unfair: {got:?}");
+        now = next.unwrap_or(now);
+    }
+    let took = now - start;
+    assert!((Duration::from_millis(1480)..=Duration::from_millis(1510)).contains(&took), "{took:?}");
 }
 
 proptest! {

@@ -12,6 +12,8 @@ use super::slices::Slices;
 
 /// Paced bytes go out in pieces worth at most this long, and at most this much unused time is made up for.
 const BURST: Duration = Duration::from_millis(10);
+/// Rates of single bytes and chunks count millionths.
+const MILLION: u32 = 1_000_000;
 
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -33,11 +35,16 @@ pub(super) struct Stage {
     next_slice: Instant,
     /// The chunk before was dropped.
     lost: bool,
+    /// When the bytes before a stall had passed.
+    stalled: Option<Instant>,
+    /// Bytes are kept back that have been counted as such.
+    holds: bool,
 }
 
 impl Stage {
     pub fn new(effect: Arc<Effect>, rng: &mut ChaCha8Rng, now: Instant) -> Stage {
         let active = drawn(&effect, rng);
+        let stalled = matches!(effect.kind, Kind::Stall { after: 0, .. }).then_some(now);
         Stage {
             effect,
             active,
@@ -51,6 +58,8 @@ impl Stage {
             slice_left: 0,
             next_slice: now,
             lost: false,
+            stalled,
+            holds: false,
         }
     }
 
@@ -58,7 +67,12 @@ impl Stage {
     pub fn update(&mut self, effect: Arc<Effect>, rng: &mut ChaCha8Rng, now: Instant) {
         let passed = self.passed;
         let marked = self.marked;
+        let stalled = self.stalled;
         *self = Stage { passed, marked, ..Stage::new(effect, rng, now) };
+        self.stalled = match self.effect.kind {
+            Kind::Stall { after, .. } if passed >= after => stalled.or(Some(now)),
+            _ => None,
+        };
     }
 
     pub fn mark(&mut self, marks: &Marks) {
@@ -75,10 +89,14 @@ impl Stage {
 
     /// Delay for bytes that arrive now; uniform within the jitter, never negative.
     pub fn draw_delay(&self, rng: &mut ChaCha8Rng) -> Option<Duration> {
-        let Kind::Latency { delay, jitter } = self.effect.kind else { return None };
         if !self.active {
             return None;
         }
+        let (delay, jitter) = match &self.effect.kind {
+            Kind::Latency { delay, jitter } => (*delay, *jitter),
+            Kind::LatencyDrawn(distribution) => return Some(distribution.draw(rng)),
+            _ => return None,
+        };
         if jitter.is_zero() {
             return Some(delay);
         }
@@ -98,13 +116,71 @@ impl Stage {
         self.lost
     }
 
+    /// How many of `size` bytes that arrive now are passed on.
+    pub fn cut(&mut self, size: usize) -> usize {
+        match self.effect.kind {
+            Kind::Truncate { bytes } if self.active => {
+                let left = usize::try_from(bytes.saturating_sub(self.passed)).unwrap_or(usize::MAX);
+                let passed = size.min(left);
+                self.passed += passed as u64;
+                passed
+            }
+            _ => size,
+        }
+    }
+
+    /// Flips a bit in each byte that is drawn; how many those were.
+    pub fn corrupt(&self, bytes: &mut [u8], rng: &mut ChaCha8Rng) -> usize {
+        let Kind::Corrupt { rate_ppm } = self.effect.kind else { return 0 };
+        if !self.active || rate_ppm == 0 {
+            return 0;
+        }
+        let (mut at, mut flipped) = (0, 0);
+        loop {
+            at += misses(rate_ppm, rng);
+            let Some(byte) = bytes.get_mut(at) else { return flipped };
+            *byte ^= 1 << rng.random_range(0..8);
+            flipped += 1;
+            at += 1;
+        }
+    }
+
+    /// True when a chunk that arrives now is to be passed on twice.
+    pub fn duplicates(&self, rng: &mut ChaCha8Rng) -> bool {
+        let Kind::Duplicate { rate_ppm } = self.effect.kind else { return false };
+        self.active && rng.random_range(0..MILLION) < rate_ppm
+    }
+
     /// How many of `size` waiting bytes may go out and when; `None` while nothing may.
-    pub fn pace(&mut self, size: usize, rng: &mut ChaCha8Rng, now: Instant) -> Option<(usize, Instant)> {
+    pub fn pace(
+        &mut self,
+        size: usize,
+        rng: &mut ChaCha8Rng,
+        now: Instant,
+        marks: &Marks,
+    ) -> Option<(usize, Instant)> {
         match self.effect.kind {
             _ if !self.active => Some((size, now)),
             Kind::Hold => None,
-            Kind::Bandwidth { bytes_per_second: 0 } => None,
+            Kind::Stall { after, .. } if self.passed < after => {
+                let left = usize::try_from(after - self.passed).unwrap_or(usize::MAX);
+                Some((size.min(left), now))
+            }
+            Kind::Stall { .. } | Kind::Flap { .. } => {
+                let due = self.opens(now);
+                let holds = due != Some(now);
+                if holds && !self.holds {
+                    self.effect.touched.add_delayed(size);
+                    self.mark(marks);
+                }
+                self.holds = holds;
+                due.map(|due| (size, due))
+            }
+            Kind::Bandwidth { bytes_per_second: 0 } | Kind::SharedBandwidth { bytes_per_second: 0 } => None,
             Kind::Bandwidth { bytes_per_second } => Some(self.bandwidth(size, bytes_per_second, now)),
+            Kind::SharedBandwidth { bytes_per_second } => {
+                Some(self.shared_bandwidth(size, bytes_per_second, now))
+            }
             Kind::Slicer { average, variation, .. } => {
                 if self.slice_left == 0 {
                     self.slice_left = self.slices.next(size, average, variation, rng);
@@ -119,13 +195,36 @@ impl Stage {
         }
     }
 
+    /// When bytes and the stream's end may pass that are there at `now`: `now` itself, later, or `None`: never.
+    pub fn opens(&self, now: Instant) -> Option<Instant> {
+        match self.effect.kind {
+            _ if !self.active => Some(now),
+            Kind::Hold => None,
+            Kind::Stall { lasts, .. } => match self.stalled {
+                Some(stalled) => lasts.map(|lasts| (stalled + lasts).max(now)),
+                None => Some(now),
+            },
+            Kind::Flap { up, down } => Some(now + until_up(up, down, now - self.effect.common.since)),
+            _ => Some(now),
+        }
+    }
+
     /// A piece leaves when its own time on the wire has passed, so the rate is never exceeded, not even at first.
     fn bandwidth(&mut self, size: usize, rate: u64, now: Instant) -> (usize, Instant) {
         let (piece, due) = *self.piece.get_or_insert_with(|| {
-            let burst = usize::try_from(rate / 100).unwrap_or(usize::MAX).max(1);
-            let piece = size.min(burst);
+            let piece = size.min(burst(rate));
             let from = now.checked_sub(BURST).unwrap_or(now).max(self.paid_until);
             (piece, from + wire_time(piece, rate))
+        });
+        (piece.min(size), due)
+    }
+
+    /// The same, with the time on the wire taken from what all connections share, in the order in which they ask.
+    fn shared_bandwidth(&mut self, size: usize, rate: u64, now: Instant) -> (usize, Instant) {
+        let (piece, due) = *self.piece.get_or_insert_with(|| {
+            let piece = size.min(burst(rate));
+            let earliest = now.checked_sub(BURST).unwrap_or(now).max(self.effect.common.since);
+            (piece, self.effect.common.reserve(earliest, wire_time(piece, rate)))
         });
         (piece.min(size), due)
     }
@@ -144,6 +243,20 @@ impl Stage {
                 }
                 self.effect.touched.add_delayed(count);
                 self.mark(marks);
+            }
+            Kind::SharedBandwidth { bytes_per_second } if bytes_per_second > 0 => {
+                if let Some((piece, due)) = self.piece.take() {
+                    // What was reserved and not used is used next.
+                    self.piece = Some((piece.saturating_sub(count), due)).filter(|(left, _)| *left > 0);
+                }
+                self.effect.touched.add_delayed(count);
+                self.mark(marks);
+            }
+            Kind::Stall { after, .. } => {
+                self.passed += count as u64;
+                if self.passed >= after {
+                    self.stalled.get_or_insert(now);
+                }
             }
             Kind::Slicer { delay, .. } => {
                 self.slice_left = self.slice_left.saturating_sub(count);
@@ -168,6 +281,35 @@ fn drawn(effect: &Effect, rng: &mut ChaCha8Rng) -> bool {
     // The draw happens even when its outcome is certain, so that a changed toxicity does not shift later draws.
     let draw: f32 = rng.random();
     draw < effect.toxicity
+}
+
+/// How many bytes in a row are not drawn, at a probability of `rate_ppm` millionths each; geometric.
+fn misses(rate_ppm: u32, rng: &mut ChaCha8Rng) -> usize {
+    let miss = 1.0 - f64::from(rate_ppm.min(MILLION)) / f64::from(MILLION);
+    if miss <= 0.0 {
+        return 0;
+    }
+    let above_zero = 1.0 - rng.random::<f64>();
+    // Beyond any chunk, and without a quotient that is too large for the type.
+    (above_zero.ln() / miss.ln()).min(f64::from(u32::MAX)) as usize
+}
+
+/// How long it takes, `passed` after an effect began, until its link is up.
+fn until_up(up: Duration, down: Duration, passed: Duration) -> Duration {
+    let turn = (up + down).as_nanos();
+    if turn == 0 {
+        return Duration::ZERO;
+    }
+    let into = passed.as_nanos() % turn;
+    if into < up.as_nanos() {
+        return Duration::ZERO;
+    }
+    Duration::from_nanos(u64::try_from(turn - into).unwrap_or(u64::MAX))
+}
+
+/// Bytes that leave at once at `rate` bytes a second.
+fn burst(rate: u64) -> usize {
+    usize::try_from(rate / 100).unwrap_or(usize::MAX).max(1)
 }
 
 /// Time that `bytes` take at `rate` bytes a second; at most a year.

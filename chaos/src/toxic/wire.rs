@@ -1,12 +1,14 @@
-//! Toxics as Toxiproxy's clients write them: type names, attributes and their defaults.
+//! Toxics as Toxiproxy's clients write them, and what they do.
 //!
 //! Values that Toxiproxy accepts and then crashes on (a negative rate, a slicer without a size) are accepted and
 //! harmless: negative counts as 0, a slicer of size 0 does not slice, a probability is cut to 0..=1.
 
 use std::time::Duration;
 
-use super::LONGEST;
+use super::clients::Clients;
+use super::distribution::Distribution;
 use super::effect::Kind;
+use super::{LONGEST, Number, Type};
 use crate::fault::Direction;
 use crate::json::Json;
 
@@ -21,20 +23,8 @@ pub struct Toxic {
     pub toxicity: f32,
     /// In the order of [`Type::attributes`]; those that are missing have their default.
     pub values: Vec<Number>,
-}
-
-/// Value of an attribute.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Number {
-    Whole(i64),
-    Real(f64),
-}
-
-/// An attribute and the value that it has when none is given, which also says what it may be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Attribute {
-    pub name: &'static str,
-    pub default: Number,
+    /// Whose connections it acts on.
+    pub clients: Clients,
 }
 
 /// What is wrong with a toxic; each message is the one of Toxiproxy.
@@ -49,126 +39,11 @@ pub enum WireError {
          {expected}"
     )]
     Attribute { toxic: &'static str, attribute: &'static str, found: String, expected: &'static str },
-}
-
-/// The types of Toxiproxy 2.12, and `packet_loss`, which came after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
-    Noop,
-    Latency,
-    Bandwidth,
-    SlowClose,
-    Timeout,
-    ResetPeer,
-    Slicer,
-    LimitData,
-    PacketLoss,
-}
-
-const fn whole(name: &'static str) -> Attribute {
-    Attribute { name, default: Number::Whole(0) }
-}
-
-const fn real(name: &'static str, default: f64) -> Attribute {
-    Attribute { name, default: Number::Real(default) }
-}
-
-impl Type {
-    pub const ALL: [Type; 9] = [
-        Type::Noop,
-        Type::Latency,
-        Type::Bandwidth,
-        Type::SlowClose,
-        Type::Timeout,
-        Type::ResetPeer,
-        Type::Slicer,
-        Type::LimitData,
-        Type::PacketLoss,
-    ];
-
-    pub fn parse(name: &str) -> Result<Type, WireError> {
-        Type::ALL.into_iter().find(|kind| kind.name() == name).ok_or(WireError::Type)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Type::Noop => "noop",
-            Type::Latency => "latency",
-            Type::Bandwidth => "bandwidth",
-            Type::SlowClose => "slow_close",
-            Type::Timeout => "timeout",
-            Type::ResetPeer => "reset_peer",
-            Type::Slicer => "slicer",
-            Type::LimitData => "limit_data",
-            Type::PacketLoss => "packet_loss",
-        }
-    }
-
-    /// Toxiproxy's own name for it, which its messages contain.
-    fn struct_name(self) -> &'static str {
-        match self {
-            Type::Noop => "NoopToxic",
-            Type::Latency => "LatencyToxic",
-            Type::Bandwidth => "BandwidthToxic",
-            Type::SlowClose => "SlowCloseToxic",
-            Type::Timeout => "TimeoutToxic",
-            Type::ResetPeer => "ResetToxic",
-            Type::Slicer => "SlicerToxic",
-            Type::LimitData => "LimitDataToxic",
-            Type::PacketLoss => "PacketLossToxic",
-        }
-    }
-
-    /// Milliseconds, except bandwidth's `rate` (1000 bytes a second), sizes in bytes, the slicer's `delay`
-    /// (microseconds) and the probabilities of `packet_loss` (0 to 1).
-    pub fn attributes(self) -> &'static [Attribute] {
-        const LATENCY: [Attribute; 2] = [whole("latency"), whole("jitter")];
-        const SLICER: [Attribute; 3] = [whole("average_size"), whole("size_variation"), whole("delay")];
-        const LOSS: [Attribute; 2] = [real("loss_rate", 0.1), real("correlation", 0.0)];
-        match self {
-            Type::Noop => &[],
-            Type::Latency => &LATENCY,
-            Type::Bandwidth => &const { [whole("rate")] },
-            Type::SlowClose => &const { [whole("delay")] },
-            Type::Timeout | Type::ResetPeer => &const { [whole("timeout")] },
-            Type::Slicer => &SLICER,
-            Type::LimitData => &const { [whole("bytes")] },
-            Type::PacketLoss => &LOSS,
-        }
-    }
-}
-
-impl Number {
-    /// Reads a value of the same sort as this one.
-    fn like(self, value: &Json) -> Option<Number> {
-        let Json::Number(text) = value else { return None };
-        match self {
-            Number::Whole(_) => text.parse().ok().map(Number::Whole),
-            Number::Real(_) => text.parse().ok().filter(|value: &f64| value.is_finite()).map(Number::Real),
-        }
-    }
-
-    fn go_type(self) -> &'static str {
-        match self {
-            Number::Whole(_) => "int",
-            Number::Real(_) => "float64",
-        }
-    }
-
-    /// Negative counts as 0.
-    fn count(self) -> u64 {
-        match self {
-            Number::Whole(value) => u64::try_from(value).unwrap_or(0),
-            Number::Real(_) => 0,
-        }
-    }
-
-    fn probability(self) -> f64 {
-        match self {
-            Number::Whole(_) => 0.0,
-            Number::Real(value) => value.clamp(0.0, 1.0),
-        }
-    }
+    /// Toxiproxy knows no clients.
+    #[error(
+        "clients: {toxic} acts on the port, which is the same for every client; leave `clients` out, or use reset"
+    )]
+    ClientsOfPort { toxic: &'static str },
 }
 
 impl Toxic {
@@ -214,6 +89,20 @@ impl Toxic {
         Ok(())
     }
 
+    /// Fails when the toxic cannot act on some clients alone.
+    pub fn check_clients(&self) -> Result<(), WireError> {
+        match self.kind.acts_on_port() && !self.clients.is_everybody() {
+            true => Err(WireError::ClientsOfPort { toxic: self.kind.name() }),
+            false => Ok(()),
+        }
+    }
+
+    /// True when connections that are open when it is added end by it.
+    pub fn resets_existing(&self) -> bool {
+        let value = self.attributes().next().map_or(0, |(_, value)| value.count());
+        self.kind == Type::Reset || (self.kind == Type::Refuse && value > 0)
+    }
+
     /// What the toxic does, with every value cut to what is possible.
     pub fn effect(&self) -> Kind {
         let values: Vec<Number> = self.attributes().map(|(_, value)| value).collect();
@@ -234,6 +123,31 @@ impl Toxic {
             Type::LimitData => Kind::LimitData { bytes: count(0) },
             Type::PacketLoss => {
                 Kind::PacketLoss { rate: values[0].probability(), correlation: values[1].probability() }
+            }
+            Type::Refuse => Kind::Refuse,
+            Type::ConnectBlackhole => Kind::ConnectBlackhole,
+            Type::Reset => Kind::Reset,
+            Type::FailFirst => Kind::FailFirst { connections: count(0) },
+            Type::Blackhole if count(0) == 0 => Kind::Hold,
+            Type::Blackhole => Kind::Silence,
+            Type::Stall => Kind::Stall { after: count(0), lasts: (count(1) > 0).then(|| millis(1)) },
+            Type::Flap if count(0) == 0 && count(1) == 0 => Kind::Noop,
+            Type::Flap => Kind::Flap { up: millis(0), down: millis(1) },
+            Type::Corrupt => Kind::Corrupt { rate_ppm: values[0].ppm() },
+            Type::Duplicate => Kind::Duplicate { rate_ppm: values[0].ppm() },
+            Type::Truncate => Kind::Truncate { bytes: count(0) },
+            Type::SharedBandwidth => {
+                Kind::SharedBandwidth { bytes_per_second: count(0).saturating_mul(1000) }
+            }
+            Type::LatencyNormal => {
+                Kind::LatencyDrawn(Distribution::Normal { mean: millis(0), deviation: millis(1) })
+            }
+            Type::LatencyPareto => {
+                let shape = count(1) as f64 / 1000.0;
+                Kind::LatencyDrawn(Distribution::Pareto { minimum: millis(0), shape })
+            }
+            Type::LatencyQuantiles => {
+                Kind::LatencyDrawn(Distribution::Quantiles(std::array::from_fn(millis)))
             }
         }
     }
