@@ -321,7 +321,11 @@ async fn latency_is_pipelined_and_keeps_the_order_under_jitter() {
 async fn bandwidth_bounds_a_live_and_a_new_connection_each() {
     let proxy = echo_proxy().await;
     let old = live(&proxy).await;
-    let fault = NetworkFault::Bandwidth { bytes_per_second: 200_000, direction: Direction::Downstream };
+    let fault = NetworkFault::Bandwidth {
+        bytes_per_second: 200_000,
+        shared: false,
+        direction: Direction::Downstream,
+    };
     let guard = proxy.inject(fault).await.expect("a guard");
     for mut client in [old, connect(proxy.listen_address()).await] {
         let start = Instant::now();
@@ -337,7 +341,11 @@ async fn several_faults_act_on_one_proxy_at_once() {
     let proxy = echo_proxy().await;
     let mut client = live(&proxy).await;
     let slow = proxy.inject(latency(40, Direction::Upstream)).await.expect("a guard");
-    let thin = NetworkFault::Bandwidth { bytes_per_second: 100_000, direction: Direction::Downstream };
+    let thin = NetworkFault::Bandwidth {
+        bytes_per_second: 100_000,
+        shared: false,
+        direction: Direction::Downstream,
+    };
     let thin = proxy.inject(thin).await.expect("a guard");
     assert_eq!(proxy.active_faults(), 2);
     let start = Instant::now();

@@ -71,9 +71,10 @@ impl Lint {
             file::Inject::Blackhole { sticky, direction } => {
                 (Inject::Network(NetworkFault::Blackhole { sticky, direction }), None)
             }
-            file::Inject::Bandwidth { bytes_per_second, direction } => {
-                (Inject::Network(NetworkFault::Bandwidth { bytes_per_second, direction }), None)
-            }
+            file::Inject::Bandwidth { bytes_per_second, direction } => (
+                Inject::Network(NetworkFault::Bandwidth { bytes_per_second, shared: false, direction }),
+                None,
+            ),
             ref written @ (file::Inject::Pg(_) | file::Inject::Redis(_) | file::Inject::Nats(_)) => {
                 (Inject::Wire(wire(written).expect("it is one")), None)
             }
@@ -173,7 +174,8 @@ fn default_evidence(inject: &Inject) -> Wanted {
         Inject::Network(NetworkFault::Refuse { .. }) => Wanted { refused: 1, ..none },
         Inject::Network(NetworkFault::Reset {}) => Wanted { reset: 1, ..none },
         Inject::Network(NetworkFault::Blackhole { .. }) => Wanted { swallowed_bytes: 1, ..none },
-        Inject::Network(NetworkFault::Bandwidth { .. }) => Wanted { connections: 1, ..none },
+        // No scenario file can ask for the others yet: each acts on connections.
+        Inject::Network(_) => Wanted { connections: 1, ..none },
         Inject::Wire(_) => Wanted { acted: 1, ..none },
         Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
     }
