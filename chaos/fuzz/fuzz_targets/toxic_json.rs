@@ -6,7 +6,8 @@ use std::cell::RefCell;
 
 use chaos::api;
 use chaos::proxy::{Proxy, ProxyConfig, Registry};
-use chaos::toxic::{Toxic, Type};
+use chaos::toxic::clients::Clients;
+use chaos::toxic::{Number, Toxic, Type};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -91,9 +92,11 @@ fn update(api: &mut Api, body: &[u8]) {
         kind: Type::Slicer,
         stream: "upstream".into(),
         toxicity: 0.5,
-        values: vec![1, 2, 3],
+        values: [1, 2, 3].map(Number::Whole).to_vec(),
+        clients: Clients::default(),
     };
-    api.proxy.add_toxic(toxic.clone()).expect("a toxic");
+    let added = api.proxy.add_toxic(toxic.clone());
+    api.runtime.block_on(added).expect("a toxic");
     let (status, answer) = api.post("/proxies/link/toxics/one", body);
     let [after] = &api.proxy.toxics()[..] else { panic!("one toxic") };
     match status {

@@ -25,7 +25,7 @@ pub(super) async fn answer(context: &Context, call: Call, body: Body) -> Reply {
         Call::CreateToxic(proxy) => create_toxic(registry, &proxy, body).await,
         Call::ShowToxic(proxy, toxic) => show_toxic(registry, &proxy, &toxic),
         Call::UpdateToxic(proxy, toxic) => update_toxic(registry, &proxy, &toxic, body).await,
-        Call::DeleteToxic(proxy, toxic) => delete_toxic(registry, &proxy, &toxic),
+        Call::DeleteToxic(proxy, toxic) => delete_toxic(registry, &proxy, &toxic).await,
         Call::Reset => reset(registry).await,
         Call::Version => Ok(version()),
         Call::Events => Ok(events::reply(registry, &context.cancel)),
@@ -108,8 +108,10 @@ async fn update_toxic(registry: &Registry, name: &str, toxic: &str, body: Body) 
     Ok(Reply::json(200, &wire::toxic_json(&updated)))
 }
 
-fn delete_toxic(registry: &Registry, name: &str, toxic: &str) -> Answer {
-    find(registry, name)?.remove_toxic(toxic)?;
+async fn delete_toxic(registry: &Registry, name: &str, toxic: &str) -> Answer {
+    let proxy = find(registry, name)?;
+    proxy.remove_toxic(toxic)?;
+    proxy.settled().await;
     Ok(Reply::empty(204))
 }
 
@@ -118,6 +120,7 @@ async fn reset(registry: &Registry) -> Answer {
     for proxy in registry.list() {
         proxy.enable().await?;
         proxy.remove_toxics();
+        proxy.settled().await;
     }
     Ok(Reply::empty(204))
 }

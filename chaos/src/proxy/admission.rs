@@ -12,15 +12,17 @@ pub(super) fn resets(
     client: IpAddr,
     draw: impl Fn(&Effect) -> f32,
 ) -> Option<&Arc<Effect>> {
-    effects.iter().find(|effect| {
-        let strikes = || effect.clients.contain(client) && draw(effect) < effect.toxicity;
-        match effect.kind {
-            Kind::Reset => strikes(),
-            // Asked last: asking counts.
-            Kind::FailFirst { connections } => strikes() && effect.common.fails(connections),
-            _ => false,
-        }
+    effects.iter().find(|effect| match effect.kind {
+        Kind::Reset => strikes(effect, client, &draw),
+        // Asked last: asking counts.
+        Kind::FailFirst { connections } => strikes(effect, client, &draw) && effect.common.fails(connections),
+        _ => false,
     })
+}
+
+/// True when an effect on whole connections is about this one of `client`; `draw` as above.
+pub(super) fn strikes(effect: &Effect, client: IpAddr, draw: impl Fn(&Effect) -> f32) -> bool {
+    effect.clients.contain(client) && draw(effect) < effect.toxicity
 }
 
 #[cfg(test)]

@@ -197,6 +197,11 @@ impl Proxy {
         plan.effects.len() + plan.rules.len()
     }
 
+    /// Waits until the port is as the faults and toxics of now want it.
+    pub async fn settled(&self) {
+        self.shared.wait_for_gate().await;
+    }
+
     /// Closes the listener and every connection, for good. Guards that are still held heal nothing any more.
     pub async fn stop(&self) {
         let _change = self.shared.change.lock().await;

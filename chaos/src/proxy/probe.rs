@@ -14,9 +14,13 @@ use crate::toxic::effect::Touched;
 /// How often the port is asked, and how long it has to answer.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Asks at once, then again and again until the guard is dropped. `None`: the proxy has no address yet.
+/// Asks at once, then again and again until the guard is dropped. `None`: the proxy is disabled, so that a refusal would
+/// prove nothing.
 pub(super) async fn begin(shared: &Shared, touched: Arc<Touched>) -> Option<DropGuard> {
-    let address = shared.plan.borrow().address?;
+    let address = {
+        let plan = shared.plan.borrow();
+        plan.address.filter(|_| plan.enabled)?
+    };
     ask(address, &touched).await;
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();

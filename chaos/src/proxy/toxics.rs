@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
-use super::{Error, Proxy, connection, probe};
+use super::{Error, Proxy, admission, connection, probe};
 use crate::fault::{Direction, Evidence};
 use crate::json::Json;
 use crate::toxic::Toxic;
@@ -78,8 +78,9 @@ impl Proxy {
         }
         if resets_existing {
             let chosen = |number, client| {
-                effect.clients.contain(client)
-                    && connection::draw(&self.shared, number, effect.id) < effect.toxicity
+                admission::strikes(&effect, client, |effect| {
+                    connection::draw(&self.shared, number, effect.id)
+                })
             };
             self.shared.end_those(Finish::Reset, Some(effect.touched.clone()), chosen).await;
         }
@@ -122,7 +123,7 @@ impl Proxy {
         Ok(entry.toxic.clone())
     }
 
-    /// Takes a toxic off; what it kept back is delivered.
+    /// Takes a toxic off; what it kept back is delivered. The port may open a moment later ([`Proxy::settled`]).
     pub fn remove_toxic(&self, name: &str) -> Result<(), Error> {
         let mut toxics = self.shared.toxics.lock();
         let index = toxics.iter().position(|entry| entry.toxic.name == name).ok_or(Error::ToxicNotFound)?;
@@ -131,7 +132,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// Takes all toxics off; faults that guards hold stay.
+    /// Takes all toxics off; faults that guards hold stay. The port may open a moment later.
     pub fn remove_toxics(&self) {
         for entry in self.shared.toxics.lock().drain(..) {
             self.shared.remove_effect(entry.id);
