@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds local images of Postgres, Redis and NATS for engines that reach no image registry:
 #   fraiseql-local/postgres:15  fraiseql-local/redis:7  fraiseql-local/nats:2.9
-# from the packages of Debian bookworm, by the package sources, proxy and CA settings of this machine. An image that is
-# present is kept; --force builds again; --base makes only the base that they share. Exit codes: 0 all present, 2 something
-# that is needed is missing. With --optional a machine without a container engine is no error: what needs the images is
-# then not run, and says so.
+# from the packages of Debian bookworm, by the package sources, proxy and CA settings of this machine. An image that was
+# made of the same files is kept; --force builds again; --base makes only the base that they share. Exit codes: 0 all
+# present, 2 something that is needed is missing. With --optional a machine without a container engine is no error: what
+# needs the images is then not run, and says so.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -93,8 +93,9 @@ build_base() {
 
 # The machine's certificates and settings go into the stage that installs the packages only; the image has neither.
 build() {
-    local name=$1 tag=$2
-    if [ $force = no ] && present "$tag"; then
+    local name=$1 tag=$2 recipe
+    recipe=$(cat "$name"/* | sha256sum | cut -d' ' -f1)
+    if [ $force = no ] && [ "$(docker image inspect --format '{{index .Config.Labels "fraiseql.recipe"}}' "$tag" 2>/dev/null)" = "$recipe" ]; then
         say "$tag is present"
         return
     fi
@@ -109,7 +110,7 @@ build() {
     [ -r "$bundle" ] && cp "$bundle" "$context/ca.crt"
     DOCKER_BUILDKIT=0 docker build --quiet --build-arg BASE="$base" \
         ${http_proxy:+--build-arg http_proxy="$http_proxy"} ${https_proxy:+--build-arg https_proxy="$https_proxy"} \
-        --tag "$tag" "$context" >"$work/build.log" 2>&1 ||
+        --label fraiseql.recipe="$recipe" --tag "$tag" "$context" >"$work/build.log" 2>&1 ||
         { tail -30 "$work/build.log" >&2; fail "building $tag failed"; }
 }
 

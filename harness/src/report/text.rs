@@ -130,6 +130,7 @@ pub fn evidence(e: &Evidence) -> String {
     let mut parts: Vec<String> = Vec::new();
     let counted = [
         (e.refused, "refused", "refused"),
+        (e.unanswered, "unanswered", "unanswered"),
         (e.reset, "reset", "reset"),
         (e.connections, "live connection", "live connections"),
         (e.processes, "process", "processes"),
@@ -142,8 +143,13 @@ pub fn evidence(e: &Evidence) -> String {
             parts.push(format!("{} {}", count(n), if n == 1 { one } else { many }));
         }
     }
-    let measured =
-        [(e.delayed_bytes, "delayed"), (e.swallowed_bytes, "swallowed"), (e.forwarded_bytes, "forwarded")];
+    let measured = [
+        (e.delayed_bytes, "delayed"),
+        (e.swallowed_bytes, "swallowed"),
+        (e.corrupted_bytes, "corrupted"),
+        (e.duplicated_bytes, "duplicated"),
+        (e.forwarded_bytes, "forwarded"),
+    ];
     for (n, what) in measured {
         if n > 0 {
             parts.push(format!("{} {what}", bytes(n as f64)));
