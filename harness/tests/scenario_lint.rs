@@ -45,6 +45,7 @@ macro_rules! refuses {
 refuses! {
     an_unknown_key: "seed   = 7" => "sede   = 7";
     an_unknown_fault_kind: "inject.refuse = { existing" => "inject.refues = { existing";
+    a_fault_with_values_that_do_nothing: "inject.refuse = { existing = \"reset\" }" => "inject.flap = { up = \"1s\", down = \"0s\" }";
     a_duration_without_a_unit: "stop  = { lasts = \"15s\" }" => "stop  = { lasts = \"15\" }";
     text_that_is_not_toml: "seed   = 7" => "seed   = ";
     another_schema: "scenario/v1" => "scenario/v2";

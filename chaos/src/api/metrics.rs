@@ -109,13 +109,21 @@ type Family = (&'static str, &'static str, fn(&Evidence) -> u64);
 fn toxics(page: &mut Page, proxies: &[Proxy]) {
     let touched: Vec<(&Proxy, Vec<(Toxic, Evidence)>)> =
         proxies.iter().map(|proxy| (proxy, proxy.toxic_evidence())).collect();
-    let families: [Family; 4] = [
+    let families: [Family; 8] = [
         ("chaos_toxic_connections_total", "Connections that the toxic acted on.", |of| of.connections),
+        ("chaos_toxic_refused_total", "Attempts to connect that were seen to be refused.", |of| of.refused),
+        ("chaos_toxic_unanswered_total", "Attempts to connect that got no answer.", |of| of.unanswered),
         ("chaos_toxic_resets_total", "Connections that the toxic reset.", |of| of.reset),
         ("chaos_toxic_delayed_bytes_total", "Bytes that the toxic kept back for a while.", |of| {
             of.delayed_bytes
         }),
         ("chaos_toxic_dropped_bytes_total", "Bytes that the toxic dropped.", |of| of.swallowed_bytes),
+        ("chaos_toxic_corrupted_bytes_total", "Bytes in which the toxic flipped a bit.", |of| {
+            of.corrupted_bytes
+        }),
+        ("chaos_toxic_duplicated_bytes_total", "Bytes that the toxic delivered twice.", |of| {
+            of.duplicated_bytes
+        }),
     ];
     for (name, help, read) in families {
         page.family(name, "counter", help);

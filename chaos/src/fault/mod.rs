@@ -146,6 +146,25 @@ pub enum Delays {
 }
 
 impl NetworkFault {
+    /// Every word that [`NetworkFault::kind`] can be.
+    pub const KINDS: [&'static str; 15] = [
+        "latency",
+        "refuse",
+        "reset",
+        "blackhole",
+        "bandwidth",
+        "latency_drawn",
+        "connect_blackhole",
+        "fail_first",
+        "stall",
+        "flap",
+        "corrupt",
+        "duplicate",
+        "truncate",
+        "slow_close",
+        "slice",
+    ];
+
     /// The word for it in scenario files, histories and reports.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -164,6 +183,62 @@ impl NetworkFault {
             NetworkFault::Truncate { .. } => "truncate",
             NetworkFault::SlowClose { .. } => "slow_close",
             NetworkFault::Slice { .. } => "slice",
+        }
+    }
+}
+
+impl NetworkFault {
+    /// Why it would do nothing, or nothing sensible, with its values: the field, the value and what to write instead.
+    pub fn problem(&self) -> Option<String> {
+        let zero =
+            |field: &str| Some(format!("`{field}` is 0, and nothing would happen: write more than that"));
+        match self {
+            NetworkFault::Latency { delay, jitter, .. } if delay.is_zero() && jitter.is_zero() => {
+                zero("delay")
+            }
+            NetworkFault::LatencyDrawn { from, .. } => from.problem(),
+            NetworkFault::FailFirst { connections: 0 } => zero("connections"),
+            NetworkFault::Flap { down, .. } if down.is_zero() => zero("down"),
+            NetworkFault::Corrupt { rate_ppm: 0, .. } | NetworkFault::Duplicate { rate_ppm: 0, .. } => {
+                zero("rate_ppm")
+            }
+            NetworkFault::Corrupt { rate_ppm, .. } | NetworkFault::Duplicate { rate_ppm, .. }
+                if *rate_ppm > 1_000_000 =>
+            {
+                Some(format!("`rate_ppm` is {rate_ppm}, out of a million: write 1 to 1000000"))
+            }
+            NetworkFault::SlowClose { delay, .. } if delay.is_zero() => zero("delay"),
+            NetworkFault::Slice { average_bytes: 0, .. } => zero("average_bytes"),
+            NetworkFault::Slice { average_bytes, variation_bytes, .. }
+                if variation_bytes >= average_bytes =>
+            {
+                Some(format!(
+                    "`variation_bytes` is {variation_bytes} and `average_bytes` {average_bytes}: write a smaller variation"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Delays {
+    fn problem(&self) -> Option<String> {
+        match self {
+            Delays::Normal { mean, deviation } if mean.is_zero() && deviation.is_zero() => {
+                Some("`mean` is 0, and nothing would happen: write more than that".to_owned())
+            }
+            Delays::Pareto { shape, .. } if !(shape.is_finite() && *shape > 0.0) => {
+                Some(format!("`shape` is {shape}: write a number above 0, such as 1.5"))
+            }
+            Delays::Quantiles { p0, p50, p90, p99, p999, p100 } => {
+                let named =
+                    [("p0", p0), ("p50", p50), ("p90", p90), ("p99", p99), ("p999", p999), ("p100", p100)];
+                let falls = named.windows(2).find(|pair| pair[1].1 < pair[0].1)?;
+                let (field, value) = falls[1];
+                let (before, least) = falls[0];
+                Some(format!("`{field}` is {value:?}, below `{before}`: write at least {least:?}"))
+            }
+            _ => None,
         }
     }
 }
@@ -235,4 +310,52 @@ impl Evidence {
 
 fn yes() -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(toml: &str) -> Option<String> {
+        toml::from_str::<NetworkFault>(toml).expect(toml).problem()
+    }
+
+    #[test]
+    fn values_that_do_nothing_are_told_by_their_field() {
+        for (toml, field) in [
+            ("latency = { delay = \"0s\" }", "`delay` is 0"),
+            ("fail_first = { connections = 0 }", "`connections` is 0"),
+            ("flap = { up = \"1s\", down = \"0s\" }", "`down` is 0"),
+            ("corrupt = { rate_ppm = 0 }", "`rate_ppm` is 0"),
+            ("duplicate = { rate_ppm = 1000001 }", "`rate_ppm` is 1000001"),
+            ("slow_close = { delay = \"0s\" }", "`delay` is 0"),
+            ("slice = { average_bytes = 0 }", "`average_bytes` is 0"),
+            ("slice = { average_bytes = 5, variation_bytes = 5 }", "`variation_bytes` is 5"),
+            ("latency_drawn = { from.normal = { mean = \"0s\", deviation = \"0s\" } }", "`mean` is 0"),
+            ("latency_drawn = { from.pareto = { minimum = \"1ms\", shape = 0.0 } }", "`shape` is 0"),
+            (
+                "latency_drawn.from.quantiles = { p0 = \"1ms\", p50 = \"5ms\", p90 = \"4ms\", p99 = \"9ms\", \
+                 p999 = \"9ms\", p100 = \"9ms\" }",
+                "`p90` is 4ms, below `p50`",
+            ),
+        ] {
+            let told = problem(toml).unwrap_or_else(|| panic!("{toml} is let through"));
+            assert!(told.contains(field) && told.contains("write"), "{toml}: {told}");
+        }
+    }
+
+    #[test]
+    fn sensible_values_are_let_through() {
+        for toml in [
+            "latency = { delay = \"1ms\" }",
+            "bandwidth = { bytes_per_second = 0 }",
+            "flap = { up = \"0s\", down = \"1s\" }",
+            "corrupt = { rate_ppm = 1000000 }",
+            "truncate = { bytes = 0 }",
+            "slice = { average_bytes = 5, variation_bytes = 4 }",
+            "latency_drawn = { from.pareto = { minimum = \"1ms\", shape = 0.5 } }",
+        ] {
+            assert_eq!(problem(toml), None, "{toml}");
+        }
+    }
 }

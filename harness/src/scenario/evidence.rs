@@ -9,25 +9,31 @@ type Clause = (&'static str, u64, fn(&Evidence) -> u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
     pub refused: u64,
+    pub unanswered: u64,
     pub reset: u64,
     pub connections: u64,
     pub delayed_bytes: u64,
     pub swallowed_bytes: u64,
     pub forwarded_bytes: u64,
+    pub corrupted_bytes: u64,
+    pub duplicated_bytes: u64,
     pub processes: u64,
     pub matched: u64,
     pub acted: u64,
 }
 
 impl Wanted {
-    fn clauses(&self) -> [Clause; 9] {
+    fn clauses(&self) -> [Clause; 12] {
         [
             ("refused", self.refused, |e| e.refused),
+            ("unanswered", self.unanswered, |e| e.unanswered),
             ("reset", self.reset, |e| e.reset),
             ("live connections", self.connections, |e| e.connections),
             ("delayed bytes", self.delayed_bytes, |e| e.delayed_bytes),
             ("swallowed bytes", self.swallowed_bytes, |e| e.swallowed_bytes),
             ("forwarded bytes", self.forwarded_bytes, |e| e.forwarded_bytes),
+            ("corrupted bytes", self.corrupted_bytes, |e| e.corrupted_bytes),
+            ("duplicated bytes", self.duplicated_bytes, |e| e.duplicated_bytes),
             ("processes", self.processes, |e| e.processes),
             ("messages met", self.matched, |e| e.matched),
             ("messages acted on", self.acted, |e| e.acted),

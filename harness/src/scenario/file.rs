@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use chaos::fault::{Direction, Existing};
-use chaos::protocol::fault::{NatsFault, PgFault, RedisFault};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::diagnostic::Diagnostic;
+use super::inject::Inject;
 use super::{Scenario, lint, suggest};
 
 /// Failure to load a scenario; every error of the file is in the message.
@@ -135,51 +134,6 @@ pub(super) struct Fault {
     pub(super) evidence: Option<Spanned<Evidence>>,
 }
 
-/// The network kinds repeat `chaos::fault::NetworkFault`, because one enum has to hold all that `inject` can be.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Inject {
-    Latency {
-        #[serde(with = "humantime_serde")]
-        delay: Duration,
-        #[serde(default, with = "humantime_serde")]
-        jitter: Duration,
-        #[serde(default)]
-        direction: Direction,
-    },
-    Refuse {
-        #[serde(default)]
-        existing: Existing,
-    },
-    Reset {},
-    Blackhole {
-        #[serde(default = "yes")]
-        sticky: bool,
-        #[serde(default)]
-        direction: Direction,
-    },
-    Bandwidth {
-        bytes_per_second: u64,
-        #[serde(default)]
-        direction: Direction,
-    },
-    /// `inject.pg.drop-ack = { … }` and the like: faults on messages.
-    Pg(PgFault),
-    Redis(RedisFault),
-    Nats(NatsFault),
-    Kill {
-        #[serde(with = "humantime_serde")]
-        restart_after: Duration,
-    },
-    Pause {},
-    Terminate {
-        #[serde(default = "ten_seconds", with = "humantime_serde")]
-        grace: Duration,
-        #[serde(with = "humantime_serde")]
-        restart_after: Duration,
-    },
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
@@ -202,11 +156,14 @@ pub(super) struct Stop {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Evidence {
     pub(super) min_refused: u64,
+    pub(super) min_unanswered: u64,
     pub(super) min_reset: u64,
     pub(super) min_connections: u64,
     pub(super) min_delayed_bytes: u64,
     pub(super) min_swallowed_bytes: u64,
     pub(super) min_forwarded_bytes: u64,
+    pub(super) min_corrupted_bytes: u64,
+    pub(super) min_duplicated_bytes: u64,
     pub(super) min_processes: u64,
     pub(super) min_matched: u64,
     pub(super) min_acted: u64,
@@ -252,12 +209,4 @@ pub(super) struct Recover {
     pub(super) drained: Option<Vec<String>>,
     #[serde(default)]
     pub(super) drained_within: Option<Human>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn ten_seconds() -> Duration {
-    Duration::from_secs(10)
 }

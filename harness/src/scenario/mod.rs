@@ -10,6 +10,7 @@ pub mod conclude;
 pub mod diagnostic;
 pub mod evidence;
 pub mod file;
+mod inject;
 pub mod injector;
 pub mod judge;
 pub mod lint;

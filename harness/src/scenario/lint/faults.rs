@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chaos::fault::NetworkFault;
-use chaos::protocol::fault::WireFault;
 
 use super::Lint;
 use crate::environment::ServiceName;
 use crate::scenario::evidence::Wanted;
-use crate::scenario::file::{self, Written};
+use crate::scenario::file;
+use crate::scenario::inject::{Inject as Written, ProcessFault};
 use crate::scenario::{Fault, Inject, Start, TARGETS, suggest};
 
 impl Lint {
-    pub(super) fn faults(&mut self, written: &Written) -> Vec<Fault> {
+    pub(super) fn faults(&mut self, written: &file::Written) -> Vec<Fault> {
         let ids: Vec<&str> = written.fault.iter().map(|f| f.id.get_ref().as_str()).collect();
         let mut seen = BTreeSet::new();
         let mut faults = Vec::new();
@@ -40,11 +40,8 @@ impl Lint {
             let help = suggest::help(on, "declared", &TARGETS);
             self.say("S010", fault.on.span(), message, "unknown dependency", help);
         }
-        let process = matches!(
-            fault.inject.get_ref(),
-            file::Inject::Kill { .. } | file::Inject::Pause {} | file::Inject::Terminate { .. }
-        );
-        if let Some(wire) = wire(fault.inject.get_ref())
+        let process = matches!(fault.inject.get_ref(), Written::Process(_));
+        if let Written::Wire(wire) = fault.inject.get_ref()
             && ServiceName::of(wire.protocol()).as_str() != on
         {
             let kind = wire.kind();
@@ -52,6 +49,12 @@ impl Lint {
             let message = format!("fault `{id}` is {kind} and acts on `{on}`, where nobody speaks that");
             let help = format!("write `on = \"{link}\"`, or choose a fault that `{on}` can have");
             self.say("S023", fault.on.span(), message, "other protocol", help);
+        }
+        if let Written::Network(network) = fault.inject.get_ref()
+            && let Some(problem) = network.problem()
+        {
+            let message = format!("fault `{id}` is {} and cannot be one with its values", network.kind());
+            self.say("S024", fault.inject.span(), message, "does nothing sensible", problem);
         }
         if on == "runtime" && !process {
             let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
@@ -63,24 +66,11 @@ impl Lint {
     fn inject(&mut self, fault: &file::Fault) -> (Inject, Duration) {
         let stop = fault.stop.as_ref().map(|stop| stop.get_ref().lasts.0);
         let (inject, own) = match fault.inject.get_ref().clone() {
-            file::Inject::Latency { delay, jitter, direction } => {
-                (Inject::Network(NetworkFault::Latency { delay, jitter, direction }), None)
-            }
-            file::Inject::Refuse { existing } => (Inject::Network(NetworkFault::Refuse { existing }), None),
-            file::Inject::Reset {} => (Inject::Network(NetworkFault::Reset {}), None),
-            file::Inject::Blackhole { sticky, direction } => {
-                (Inject::Network(NetworkFault::Blackhole { sticky, direction }), None)
-            }
-            file::Inject::Bandwidth { bytes_per_second, direction } => (
-                Inject::Network(NetworkFault::Bandwidth { bytes_per_second, shared: false, direction }),
-                None,
-            ),
-            ref written @ (file::Inject::Pg(_) | file::Inject::Redis(_) | file::Inject::Nats(_)) => {
-                (Inject::Wire(wire(written).expect("it is one")), None)
-            }
-            file::Inject::Kill { restart_after } => (Inject::Kill, Some(restart_after)),
-            file::Inject::Pause {} => (Inject::Pause, None),
-            file::Inject::Terminate { grace, restart_after } => {
+            Written::Network(fault) => (Inject::Network(fault), None),
+            Written::Wire(fault) => (Inject::Wire(fault), None),
+            Written::Process(ProcessFault::Kill { restart_after }) => (Inject::Kill, Some(restart_after)),
+            Written::Process(ProcessFault::Pause {}) => (Inject::Pause, None),
+            Written::Process(ProcessFault::Terminate { grace, restart_after }) => {
                 (Inject::Terminate { grace }, Some(restart_after))
             }
         };
@@ -137,11 +127,14 @@ impl Lint {
         let e = written.get_ref();
         let wanted = Wanted {
             refused: e.min_refused,
+            unanswered: e.min_unanswered,
             reset: e.min_reset,
             connections: e.min_connections,
             delayed_bytes: e.min_delayed_bytes,
             swallowed_bytes: e.min_swallowed_bytes,
             forwarded_bytes: e.min_forwarded_bytes,
+            corrupted_bytes: e.min_corrupted_bytes,
+            duplicated_bytes: e.min_duplicated_bytes,
             processes: e.min_processes,
             matched: e.min_matched,
             acted: e.min_acted,
@@ -156,27 +149,33 @@ impl Lint {
     }
 }
 
-/// The fault on messages that was written, if it is one.
-fn wire(written: &file::Inject) -> Option<WireFault> {
-    match written {
-        file::Inject::Pg(fault) => Some(WireFault::Pg(fault.clone())),
-        file::Inject::Redis(fault) => Some(WireFault::Redis(fault.clone())),
-        file::Inject::Nats(fault) => Some(WireFault::Nats(fault.clone())),
-        _ => None,
-    }
-}
-
 /// The least that shows a fault of this kind was a test.
 fn default_evidence(inject: &Inject) -> Wanted {
     let none = Wanted::default();
     match inject {
-        Inject::Network(NetworkFault::Latency { .. }) => Wanted { delayed_bytes: 1, ..none },
-        Inject::Network(NetworkFault::Refuse { .. }) => Wanted { refused: 1, ..none },
-        Inject::Network(NetworkFault::Reset {}) => Wanted { reset: 1, ..none },
-        Inject::Network(NetworkFault::Blackhole { .. }) => Wanted { swallowed_bytes: 1, ..none },
-        // No scenario file can ask for the others yet: each acts on connections.
-        Inject::Network(_) => Wanted { connections: 1, ..none },
+        Inject::Network(fault) => of_link(fault),
         Inject::Wire(_) => Wanted { acted: 1, ..none },
         Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
+    }
+}
+
+fn of_link(fault: &NetworkFault) -> Wanted {
+    let none = Wanted::default();
+    match fault {
+        NetworkFault::Refuse { .. } => Wanted { refused: 1, ..none },
+        NetworkFault::ConnectBlackhole {} => Wanted { unanswered: 1, ..none },
+        NetworkFault::Reset {} | NetworkFault::FailFirst { .. } => Wanted { reset: 1, ..none },
+        NetworkFault::Blackhole { .. } | NetworkFault::Truncate { .. } => {
+            Wanted { swallowed_bytes: 1, ..none }
+        }
+        NetworkFault::Latency { .. }
+        | NetworkFault::LatencyDrawn { .. }
+        | NetworkFault::Bandwidth { .. }
+        | NetworkFault::Stall { .. }
+        | NetworkFault::Flap { .. }
+        | NetworkFault::Slice { .. } => Wanted { delayed_bytes: 1, ..none },
+        NetworkFault::Corrupt { .. } => Wanted { corrupted_bytes: 1, ..none },
+        NetworkFault::Duplicate { .. } => Wanted { duplicated_bytes: 1, ..none },
+        NetworkFault::SlowClose { .. } => Wanted { connections: 1, ..none },
     }
 }
