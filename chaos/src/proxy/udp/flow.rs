@@ -4,14 +4,15 @@
 //! unreachable" is counted and told of, and ends nothing: it may come back.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::io::ReadBuf;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
@@ -133,14 +134,26 @@ impl<'a> Flow<'a> {
                 _ = signal.ended() => return,
             };
             self.say_struck();
-            let busy = !self.up.is_empty() || !self.down.is_empty();
-            self.session.busy.store(busy, Ordering::Relaxed);
+            self.tell_busy();
             match self.wait(wake).await {
                 News::End => return,
                 News::Received(received) => self.take(received),
                 News::Look => {}
             }
         }
+    }
+
+    /// What left after a delay gets as much time to be answered as any other.
+    fn tell_busy(&self) {
+        let busy = !self.up.is_empty() || !self.down.is_empty();
+        if self.session.busy.load(Ordering::Relaxed) && !busy {
+            self.heard(Instant::now());
+        }
+        self.session.busy.store(busy, Ordering::Relaxed);
+    }
+
+    fn heard(&self, now: Instant) {
+        self.port.sessions.lock().answered(self.session.client, self.session.number, now);
     }
 
     fn follow_plan(&mut self) {
@@ -235,6 +248,9 @@ impl<'a> Flow<'a> {
 
     /// Waits for whatever comes first.
     async fn wait(&mut self, wake: Option<Instant>) -> News {
+        let socket = self.socket;
+        // A refusal alone makes a socket neither readable nor writable.
+        let mut erroneous = pin!(socket.ready(Interest::ERROR));
         poll_fn(|context| {
             // First: a change that follows wakes the task.
             if self.session.signal.poll_ended(context).is_ready() {
@@ -250,9 +266,12 @@ impl<'a> Flow<'a> {
                 Some(_) => {}
                 None => self.alarm.clear(),
             }
+            if erroneous.as_mut().poll(context).is_ready() {
+                return Poll::Ready(if refused(socket) { News::Received(None) } else { News::Look });
+            }
             SCRATCH.with_borrow_mut(|scratch| {
                 let mut buffer = ReadBuf::new(scratch);
-                self.socket.poll_recv(context, &mut buffer).map(|received| match received {
+                socket.poll_recv(context, &mut buffer).map(|received| match received {
                     Ok(()) => {
                         let payload = buffer.filled();
                         let share = self.budget.take(payload.len());
@@ -273,7 +292,7 @@ impl<'a> Flow<'a> {
         let Some((payload, share)) = received else { return self.unreachable() };
         let now = Instant::now();
         self.refused = false;
-        self.port.sessions.lock().answered(self.session.client, self.session.number, now);
+        self.heard(now);
         add(&self.totals.received_downstream, 1);
         add(&self.shared.totals.received_downstream, payload.len());
         // What was injected before it came acts on it.
@@ -301,6 +320,15 @@ impl<'a> Flow<'a> {
             reordered: up.reordered + down.reordered,
         }
     }
+}
+
+/// Takes the error of a socket; true when nobody is there.
+fn refused(socket: &UdpSocket) -> bool {
+    let error = socket.try_io(Interest::ERROR, || {
+        // Without an error the socket counts as sound until the next one.
+        socket.take_error()?.ok_or_else(|| ErrorKind::WouldBlock.into())
+    });
+    error.is_ok_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 impl Sent {

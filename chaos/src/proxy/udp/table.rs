@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// With no time at all a busy session would expire again and again.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 struct Entry<S> {
     number: u64,
@@ -28,7 +31,7 @@ pub(super) struct Table<S> {
 impl<S> Table<S> {
     /// Sessions end after `idle`; there are at most `max` of them, and at least room for one.
     pub fn new(idle: Duration, max: usize) -> Table<S> {
-        Table { sessions: HashMap::new(), by_age: BTreeMap::new(), idle, max: max.max(1) }
+        Table { sessions: HashMap::new(), by_age: BTreeMap::new(), idle: idle.max(SHORTEST), max: max.max(1) }
     }
 
     /// The session of a client that was heard at `now`.

@@ -7,23 +7,26 @@ use std::time::Duration;
 
 use chaos::api::Options;
 use chaos::client::{Client, Error, Proxy, Toxic};
-use chaos::proxy::{Event, Registry, event::What};
+use chaos::proxy::Registry;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub const MILLION: u32 = 1_000_000;
 /// Long enough for a machine under load; only a failing test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Datagrams with whom they came from.
+pub type Heard = Vec<(SocketAddr, Vec<u8>)>;
 
 /// A server of datagrams that ends with its handle.
 pub struct Upstream {
     pub address: SocketAddr,
-    /// What came, in the order of arrival, with whom it came from.
-    pub heard: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
-    task: tokio::task::JoinHandle<()>,
+    /// What came, in the order of arrival.
+    pub heard: Arc<Mutex<Heard>>,
+    pub task: tokio::task::JoinHandle<()>,
 }
 
 impl Upstream {
@@ -35,7 +38,7 @@ impl Upstream {
     pub async fn echo_at(address: SocketAddr) -> Upstream {
         let socket = UdpSocket::bind(address).await.expect("a free port");
         let address = socket.local_addr().expect("an address");
-        let heard = Arc::<Mutex<Vec<_>>>::default();
+        let heard = Arc::<Mutex<Heard>>::default();
         let told = heard.clone();
         let task = tokio::spawn(async move {
             let mut buffer = vec![0; 65_536];
@@ -53,12 +56,6 @@ impl Upstream {
     /// The numbers that came.
     pub fn numbers(&self) -> Vec<u32> {
         self.heard.lock().iter().map(|(_, payload)| number(payload)).collect()
-    }
-
-    /// Closes its port.
-    pub async fn leave(self) {
-        self.task.abort();
-        let _ = (&mut { self }.task).await;
     }
 }
 
@@ -172,19 +169,6 @@ pub async fn receive_numbers(client: &UdpSocket, count: usize) -> Vec<u32> {
 pub async fn ask(client: &UdpSocket, payload: &[u8]) {
     client.send(payload).await.expect("sent");
     assert_eq!(receive(client).await.expect("an answer"), payload);
-}
-
-/// The next event that is wanted.
-pub async fn event<T>(events: &mut Receiver<Event>, wanted: impl Fn(&What) -> Option<T>) -> T {
-    let search = async {
-        loop {
-            let event = events.recv().await.expect("the next event");
-            if let Some(found) = wanted(&event.what) {
-                return found;
-            }
-        }
-    };
-    timeout(DEADLINE, search).await.expect("the event in time")
 }
 
 /// Waits until `condition` holds; `what` is told when it never does.

@@ -1,16 +1,16 @@
 //! Sessions of proxies of datagrams: their begin and end, their bounds, and what is told of them.
 
-mod udp_support;
-
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use chaos::client::ProxyChange;
 use chaos::fault::{Direction, NetworkFault};
 use chaos::proxy::event::{How, What};
-use chaos::proxy::{Proxy, ProxyConfig, udp};
+use chaos::proxy::{Event, Proxy, ProxyConfig, udp};
 use serde_json::json;
-use udp_support::*;
+use tokio::sync::broadcast::Receiver;
+
+use crate::support::*;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -27,6 +27,19 @@ async fn proxy(upstream: &str, udp: udp::Config) -> Proxy {
     Proxy::start(config).await.expect("a proxy")
 }
 
+/// The next event that is wanted.
+async fn event<T>(events: &mut Receiver<Event>, wanted: impl Fn(&What) -> Option<T>) -> T {
+    let search = async {
+        loop {
+            let event = events.recv().await.expect("the next event");
+            if let Some(found) = wanted(&event.what) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, search).await.expect("the event in time")
+}
+
 fn ended(what: &What) -> Option<How> {
     match what {
         What::Ended { how, .. } => Some(*how),
@@ -37,7 +50,7 @@ fn ended(what: &What) -> Option<How> {
 #[tokio::test]
 async fn a_session_ends_when_it_is_idle_and_the_next_datagram_begins_another() {
     let upstream = Upstream::echo().await;
-    let link = Link::with(upstream.address, 7, Some(Duration::from_millis(150))).await;
+    let link = Link::with(upstream.address, 7, Some(Duration::from_secs(1))).await;
     let mut events = link.registry.events();
     let client = link.client().await;
     ask(&client, b"first").await;
@@ -51,16 +64,16 @@ async fn a_session_ends_when_it_is_idle_and_the_next_datagram_begins_another() {
 #[tokio::test]
 async fn a_session_whose_datagrams_wait_is_not_idle() {
     let upstream = Upstream::echo().await;
-    let idle = Duration::from_millis(50);
+    let idle = Duration::from_millis(300);
     let proxy = proxy(&upstream.address.to_string(), udp::Config { idle, ..udp::Config::default() }).await;
     let latency = NetworkFault::Latency {
-        delay: Duration::from_millis(500),
+        delay: Duration::from_millis(1_200),
         jitter: Duration::ZERO,
         direction: Direction::Upstream,
     };
     let _guard = proxy.inject(latency).await.expect("a guard");
     let client = client(proxy.listen_address()).await;
-    ask(&client, b"ten times as long").await;
+    ask(&client, b"four times as long").await;
     assert_eq!(proxy.counters().accepted, 1);
 }
 
@@ -206,12 +219,13 @@ async fn disabling_closes_the_port_and_enabling_opens_it_again() {
 
 #[tokio::test]
 async fn an_upstream_that_was_away_is_spoken_to_when_it_is_back() {
-    let upstream = Upstream::echo().await;
+    let mut upstream = Upstream::echo().await;
     let address = upstream.address;
     let link = Link::to(address).await;
     let client = link.client().await;
     ask(&client, b"there").await;
-    upstream.leave().await;
+    upstream.task.abort();
+    (&mut upstream.task).await.expect_err("its port is closed now");
     let mut events = link.registry.events();
     // The first meets nobody; the refusal of the others is told no second time.
     send(&client, [1]).await;
