@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
+/// Not where the clients of other tests are, who are given ports at random.
+const QUIET: &str = "127.0.0.77:0";
+
 #[tokio::test]
 async fn toxics_without_a_meaning_are_refused_and_the_others_named() {
     let upstream = Upstream::echo().await;
@@ -94,7 +97,8 @@ async fn the_protocol_is_shown_where_it_is_not_tcp_and_stays() {
 #[tokio::test]
 async fn a_port_that_is_taken_and_an_address_that_is_none_are_told() {
     let link = Link::to("127.0.0.1:9".parse().expect("an address")).await;
-    let listen = link.address.to_string();
+    let made = link.api.create_udp("quiet", QUIET, "127.0.0.1:9", None).await.expect("a proxy");
+    let listen = made.listen;
     for (listen, message) in [
         (listen.as_str(), format!("listen udp {listen}: bind: address already in use")),
         ("nowhere", "listen udp: address nowhere: missing port in address".to_owned()),
@@ -112,8 +116,7 @@ async fn populate_creates_leaves_alone_and_replaces_by_protocol() {
     let upstream = Upstream::echo().await;
     let link = Link::to(upstream.address).await;
     let entry = |extra: Value| {
-        let mut entry =
-            json!({"name": "dns", "listen": "127.0.0.1:0", "upstream": upstream.address.to_string()});
+        let mut entry = json!({"name": "dns", "listen": QUIET, "upstream": upstream.address.to_string()});
         let fields = entry.as_object_mut().expect("an object");
         fields.extend(extra.as_object().expect("an object").clone());
         json!([entry])
