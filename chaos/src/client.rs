@@ -51,6 +51,12 @@ pub struct Proxy {
     pub enabled: bool,
     #[serde(default)]
     pub toxics: Vec<Toxic>,
+    /// `udp`; `None` is TCP. Only our own server knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// Milliseconds after which a session of a proxy of datagrams ends in which nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<u64>,
 }
 
 /// A toxic as the API shows it; a name that is empty is left to the server.
@@ -143,6 +149,26 @@ impl Client {
     pub async fn create(&self, name: &str, listen: &str, upstream: &str) -> Result<Proxy, Error> {
         let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true});
         self.call(Method::POST, "/proxies", Some(body)).await
+    }
+
+    /// A proxy of datagrams; `idle` is how long a session lasts in which nothing is said, else the server's default. Fails
+    /// on a server that knows none, and leaves nothing there.
+    pub async fn create_udp(
+        &self,
+        name: &str,
+        listen: &str,
+        upstream: &str,
+        idle: Option<Duration>,
+    ) -> Result<Proxy, Error> {
+        let idle = idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        let body = json!({"name": name, "listen": listen, "upstream": upstream, "protocol": "udp", "idle_timeout": idle});
+        let proxy: Proxy = self.call(Method::POST, "/proxies", Some(body)).await?;
+        if proxy.protocol.as_deref() == Some("udp") {
+            return Ok(proxy);
+        }
+        self.delete(name).await?;
+        let reason = "the server made a TCP proxy, so it knows no other; it was deleted".to_owned();
+        Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
     }
 
     pub async fn update(&self, name: &str, change: &ProxyChange) -> Result<Proxy, Error> {

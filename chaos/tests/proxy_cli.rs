@@ -110,6 +110,29 @@ fn toxics_are_added_updated_inspected_and_removed() {
 }
 
 #[test]
+fn proxies_of_datagrams_are_created_shown_and_given_toxics() {
+    let server = Server::start(&[]);
+    let created = server.done("create -l 127.0.0.1:0 -u 127.0.0.1:53 --protocol udp --idle-timeout 5s dns");
+    let address = created.trim().strip_prefix("Created new proxy dns on ").expect("a sentence").to_owned();
+    assert!(address.starts_with("127.0.0.1:") && address.ends_with("/udp"), "{address}");
+    let listed = server.done("list");
+    let row: Vec<&str> = listed.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(row, ["dns", &address, "127.0.0.1:53", "enabled", "0"]);
+    server.done("toxic add -t reorder -a rate=500000 -a gap=2 -u dns");
+    let shown = server.done("inspect dns");
+    let row: Vec<&str> = shown.lines().last().expect("a row").split_whitespace().collect();
+    assert_eq!(row, ["reorder_upstream", "reorder", "upstream", "1", "rate=500000", "gap=2", "hold=100"]);
+    let refused = server.fails("toxic add -t slow_close dns", 1);
+    assert!(
+        refused.starts_with("error: slow_close has no meaning on a udp proxy; these have: "),
+        "{refused}"
+    );
+    server.fails("create -l 127.0.0.1:0 -u 127.0.0.1:53 --protocol sctp dns", 2);
+    server.fails("create -l 127.0.0.1:0 -u 127.0.0.1:53 --idle-timeout 5s web", 2);
+    server.fails("create -l 127.0.0.1:0 -u 127.0.0.1:53 --protocol udp --idle-timeout 0s dns", 2);
+}
+
+#[test]
 fn what_the_server_refuses_ends_with_1_and_its_message() {
     let server = Server::start(&[]);
     server.done("create -l 127.0.0.1:0 -u x:1 a");

@@ -26,10 +26,14 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let status = match &error {
-            Error::Missing(_) | Error::Toxic(_) => 400,
+            Error::Missing(_) | Error::Toxic(_) | Error::FaultOfTcp { .. } => 400,
             Error::ProxyNotFound | Error::ToxicNotFound | Error::Stopped => 404,
             Error::ProxyExists | Error::ToxicExists => 409,
-            Error::Listen { .. } | Error::Unresolved(_) | Error::Address(_) | Error::Protocol { .. } => 500,
+            Error::Listen { .. }
+            | Error::ListenUdp { .. }
+            | Error::Unresolved(_)
+            | Error::UnresolvedUdp(_) => 500,
+            Error::Address(_) | Error::Protocol { .. } => 500,
         };
         Failure { status, message: error.to_string() }
     }

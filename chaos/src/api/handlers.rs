@@ -66,6 +66,7 @@ async fn update_proxy(registry: &Registry, name: &str, body: Body) -> Answer {
     let fields = proxy_fields(body).await?;
     // Ignored, but not of any type.
     fields.text("name")?;
+    fields.check_protocol(&proxy)?;
     proxy.update(fields.text("listen")?, fields.text("upstream")?, fields.flag("enabled")?).await?;
     Ok(Reply::json(200, &wire::proxy_json(&proxy)))
 }
@@ -84,6 +85,7 @@ async fn create_toxic(registry: &Registry, name: &str, body: Body) -> Answer {
     let fields = wire::toxic_fields(body.json().await?)?;
     let attributes = fields.attributes()?;
     let mut toxic = wire::toxic(&fields)?;
+    toxic.check_transport(proxy.transport())?;
     // A name that is taken is told before attributes that are wrong.
     if proxy.toxic(&toxic.name).is_ok() {
         return Err(Error::ToxicExists.into());

@@ -1,15 +1,16 @@
 //! `/metrics` in Prometheus' text format.
 //!
 //! Toxiproxy's two counters by their names and labels, moving while connections are open, and ours: connections,
-//! failed dials, resets, and what each toxic touched. The counters of a proxy live as long as it does.
+//! failed dials, resets, datagrams, and what each toxic touched. The counters of a proxy live as long as it does.
 
 use std::fmt::{Display, Write};
 
 use super::reply::Reply;
 use super::{Options, process};
 use crate::fault::Evidence;
-use crate::proxy::{Counters, Proxy, Registry};
+use crate::proxy::{Counters, Proxy, Registry, udp};
 use crate::toxic::Toxic;
+use crate::toxic::effect::Datagrams;
 
 pub(super) fn reply(registry: &Registry, options: &Options) -> Reply {
     let mut page = Page::default();
@@ -72,6 +73,7 @@ fn proxies(page: &mut Page, proxies: &[Proxy]) {
         }
     }
     toxics(page, proxies);
+    datagrams(page, &counted);
     let theirs: [(&str, &str, Read, Read); 2] = [
         (
             "toxiproxy_proxy_received_bytes_total",
@@ -104,12 +106,12 @@ fn proxies(page: &mut Page, proxies: &[Proxy]) {
 }
 
 /// Name, help and where the figure is found.
-type Family = (&'static str, &'static str, fn(&Evidence) -> u64);
+type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 fn toxics(page: &mut Page, proxies: &[Proxy]) {
     let touched: Vec<(&Proxy, Vec<(Toxic, Evidence)>)> =
         proxies.iter().map(|proxy| (proxy, proxy.toxic_evidence())).collect();
-    let families: [Family; 8] = [
+    let families: [Family<Evidence>; 8] = [
         ("chaos_toxic_connections_total", "Connections that the toxic acted on.", |of| of.connections),
         ("chaos_toxic_refused_total", "Attempts to connect that were seen to be refused.", |of| of.refused),
         ("chaos_toxic_unanswered_total", "Attempts to connect that got no answer.", |of| of.unanswered),
@@ -129,16 +131,78 @@ fn toxics(page: &mut Page, proxies: &[Proxy]) {
         page.family(name, "counter", help);
         for (proxy, toxics) in &touched {
             for (toxic, evidence) in toxics {
-                let labels = [
-                    ("proxy", proxy.name()),
-                    ("stream", toxic.stream.as_str()),
-                    ("toxic", toxic.name.as_str()),
-                    ("type", toxic.kind.name()),
-                ];
-                page.sample(name, &labels, read(evidence));
+                page.sample(name, &labels_of(proxy, toxic), read(evidence));
             }
         }
     }
+}
+
+/// Nothing where no proxy forwards datagrams.
+fn datagrams(page: &mut Page, proxies: &[(&Proxy, Counters)]) {
+    let of_udp: Vec<_> = proxies.iter().filter(|(proxy, _)| proxy.udp().is_some()).collect();
+    if of_udp.is_empty() {
+        return;
+    }
+    type Read = fn(&udp::Counters) -> u64;
+    let directed: [(&str, &str, Read, Read); 2] = [
+        (
+            "chaos_proxy_received_datagrams_total",
+            "Datagrams read from the sending side.",
+            |of| of.received_upstream,
+            |of| of.received_downstream,
+        ),
+        (
+            "chaos_proxy_sent_datagrams_total",
+            "Datagrams sent to the receiving side.",
+            |of| of.sent_upstream,
+            |of| of.sent_downstream,
+        ),
+    ];
+    for (name, help, upstream, downstream) in directed {
+        page.family(name, "counter", help);
+        for (proxy, counters) in &of_udp {
+            for (direction, read) in [("downstream", downstream), ("upstream", upstream)] {
+                let labels = [("direction", direction), ("proxy", proxy.name())];
+                page.sample(name, &labels, read(&counters.datagrams));
+            }
+        }
+    }
+    let name = "chaos_proxy_dropped_datagrams_total";
+    page.family(name, "counter", "Datagrams that found a full queue, or that a socket refused.");
+    for (proxy, counters) in &of_udp {
+        page.sample(name, &[("proxy", proxy.name())], counters.datagrams.dropped);
+    }
+    let touched: Vec<(&Proxy, Vec<(Toxic, Datagrams)>)> =
+        of_udp.iter().map(|(proxy, _)| (*proxy, proxy.toxic_datagrams())).collect();
+    let families: [Family<Datagrams>; 4] = [
+        ("chaos_toxic_lost_datagrams_total", "Datagrams that the toxic dropped.", |of| of.lost),
+        ("chaos_toxic_delayed_datagrams_total", "Datagrams that the toxic kept back for a while.", |of| {
+            of.delayed
+        }),
+        ("chaos_toxic_duplicated_datagrams_total", "Datagrams that the toxic passed once more.", |of| {
+            of.duplicated
+        }),
+        ("chaos_toxic_reordered_datagrams_total", "Datagrams that the toxic let others pass.", |of| {
+            of.reordered
+        }),
+    ];
+    for (name, help, read) in families {
+        page.family(name, "counter", help);
+        for (proxy, toxics) in &touched {
+            for (toxic, datagrams) in toxics {
+                page.sample(name, &labels_of(proxy, toxic), read(datagrams));
+            }
+        }
+    }
+}
+
+fn labels_of<'a>(proxy: &'a Proxy, toxic: &'a Toxic) -> [(&'static str, &'a str); 4] {
+    [
+        ("proxy", proxy.name()),
+        ("stream", toxic.stream.as_str()),
+        ("toxic", toxic.name.as_str()),
+        ("type", toxic.kind.name()),
+    ]
 }
 
 #[cfg(test)]

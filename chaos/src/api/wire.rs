@@ -3,11 +3,13 @@
 //! Reading is as lenient as Go's decoder: keys in any case, of several the last one counts, unknown keys are ignored,
 //! null counts as absent. A value of the wrong type is refused with Go's words.
 
+use std::time::Duration;
+
 use super::error::Failure;
 use crate::json::Json;
-use crate::proxy::{Proxy, ProxyConfig};
+use crate::proxy::{Proxy, ProxyConfig, udp};
 use crate::toxic::clients::Clients;
-use crate::toxic::{Number, Toxic, Type};
+use crate::toxic::{LONGEST, Number, Toxic, Transport, Type};
 
 /// The fields of an object; `owner` is the name that Toxiproxy's messages give it.
 pub(super) struct Fields {
@@ -72,6 +74,45 @@ impl Fields {
         })
     }
 
+    fn whole(&self, name: &str) -> Result<Option<i64>, Failure> {
+        self.read(name, "int", |value| match value {
+            Json::Number(text) => text.parse().map_err(|_| format!("number {text}")),
+            other => Err(other.kind().to_owned()),
+        })
+    }
+
+    /// What a proxy of datagrams is told of itself; `None`: it is to forward connections.
+    fn udp(&self) -> Result<Option<udp::Config>, Failure> {
+        let protocol = self.text("protocol")?.unwrap_or_default().to_ascii_lowercase();
+        let idle = self.whole("idle_timeout")?;
+        match (protocol.as_str(), idle) {
+            ("udp", None) => Ok(Some(udp::Config::default())),
+            ("udp", Some(millis)) => {
+                let millis = u64::try_from(millis).ok().filter(|millis| *millis > 0);
+                let idle = millis.map(|millis| Duration::from_millis(millis).min(LONGEST));
+                let idle = idle.ok_or_else(|| Failure::body("idle_timeout: at least 1 millisecond"))?;
+                Ok(Some(udp::Config { idle, ..udp::Config::default() }))
+            }
+            ("" | "tcp", None) => Ok(None),
+            ("" | "tcp", Some(_)) => Err(Failure::body("idle_timeout: only a udp proxy has one")),
+            (other, _) => Err(Failure::body(format!("protocol: `{other}` is neither tcp nor udp"))),
+        }
+    }
+
+    /// Fails when what is given of a proxy's protocol is not what it has: it stays as long as the proxy.
+    pub fn check_protocol(&self, proxy: &Proxy) -> Result<(), Failure> {
+        let fixed = |name| Failure::body(format!("{name}: stays; delete the proxy and create it again"));
+        let protocol = self.text("protocol")?;
+        if protocol.is_some_and(|given| !given.eq_ignore_ascii_case(proxy.transport().name())) {
+            return Err(fixed("protocol"));
+        }
+        let idle = self.whole("idle_timeout")?;
+        if idle.is_some() && idle != proxy.udp().map(idle_millis) {
+            return Err(fixed("idle_timeout"));
+        }
+        Ok(())
+    }
+
     pub fn attributes(&self) -> Result<Vec<(String, Json)>, Failure> {
         let read = self.read("attributes", "toxics.NoopToxic", |value| match value {
             Json::Object(fields) => Ok(fields.clone()),
@@ -129,14 +170,17 @@ impl Description {
         let listen = fields.text("listen")?.unwrap_or_default();
         let upstream = fields.text("upstream")?.unwrap_or_default();
         let enabled = fields.flag("enabled")?.unwrap_or(true);
+        let udp = fields.udp()?;
+        let transport = if udp.is_some() { Transport::Udp } else { Transport::Tcp };
         let listed = fields.list("toxics", "[]toxics.ToxicWrapper")?;
         let mut toxics: Vec<Toxic> = Vec::new();
         for (index, toxic) in listed.into_iter().enumerate() {
-            let toxic = described_toxic(toxic, &toxics).map_err(|failure| failure.at("toxic", index))?;
+            let toxic =
+                described_toxic(toxic, transport, &toxics).map_err(|failure| failure.at("toxic", index))?;
             toxics.push(toxic);
         }
         Ok(Description {
-            config: ProxyConfig { name, listen, upstream, seed, protocol: None },
+            config: ProxyConfig { name, listen, upstream, seed, protocol: None, udp },
             enabled,
             toxics,
         })
@@ -152,15 +196,20 @@ impl Description {
     }
 }
 
-fn described_toxic(value: Json, before: &[Toxic]) -> Result<Toxic, Failure> {
+fn described_toxic(value: Json, transport: Transport, before: &[Toxic]) -> Result<Toxic, Failure> {
     let fields = toxic_fields(value)?;
     let attributes = fields.attributes()?;
     let mut toxic = toxic(&fields)?;
+    toxic.check_transport(transport)?;
     if before.iter().any(|known| known.name == toxic.name) {
         return Err(crate::proxy::Error::ToxicExists.into());
     }
     toxic.merge(&attributes)?;
     Ok(toxic)
+}
+
+fn idle_millis(udp: udp::Config) -> i64 {
+    i64::try_from(udp.idle.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn toxic_fields(value: Json) -> Result<Fields, Failure> {
@@ -214,13 +263,19 @@ pub(super) fn toxics_json(proxy: &Proxy) -> Json {
 }
 
 pub(super) fn proxy_json(proxy: &Proxy) -> Json {
-    Json::object([
-        ("name", proxy.name().into()),
-        ("listen", proxy.listen().into()),
-        ("upstream", proxy.upstream().into()),
-        ("enabled", proxy.enabled().into()),
-        ("toxics", toxics_json(proxy)),
-    ])
+    let mut fields = vec![
+        ("name".to_owned(), proxy.name().into()),
+        ("listen".to_owned(), proxy.listen().into()),
+        ("upstream".to_owned(), proxy.upstream().into()),
+        ("enabled".to_owned(), proxy.enabled().into()),
+        ("toxics".to_owned(), toxics_json(proxy)),
+    ];
+    // Nothing more for TCP: clients that read strictly see what they know.
+    if let Some(udp) = proxy.udp() {
+        fields.push(("protocol".to_owned(), Transport::Udp.name().into()));
+        fields.push(("idle_timeout".to_owned(), idle_millis(udp).into()));
+    }
+    Json::Object(fields)
 }
 
 #[cfg(test)]

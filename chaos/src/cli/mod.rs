@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use chaos::client;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use verbs::run;
 
@@ -82,6 +82,12 @@ impl FromStr for Seed {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
 /// What can be asked of a server.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -101,6 +107,12 @@ pub enum Verb {
         /// Address that is forwarded to, host:port.
         #[arg(short, long)]
         upstream: String,
+        /// What is forwarded: connections or datagrams.
+        #[arg(long, default_value = "tcp")]
+        protocol: Protocol,
+        /// With udp: how long a session lasts in which nothing is said, such as 30s [default: the server's, 60s].
+        #[arg(long, value_parser = idle)]
+        idle_timeout: Option<std::time::Duration>,
     },
     /// Disable an enabled proxy, enable a disabled one.
     #[command(visible_aliases = ["tog"])]
@@ -130,7 +142,7 @@ pub enum ToxicVerb {
         proxy: String,
         /// Type, such as latency, bandwidth, timeout, reset_peer, packet_loss, or one of our own: refuse,
         /// connect_blackhole, reset, fail_first, blackhole, stall, flap, corrupt, duplicate, truncate, shared_bandwidth,
-        /// latency_normal, latency_pareto, latency_quantiles.
+        /// latency_normal, latency_pareto, latency_quantiles, and on datagrams reorder.
         #[arg(short = 't', long = "type")]
         kind: String,
         /// Name [default: the type, an underscore and the stream].
@@ -176,7 +188,7 @@ pub enum ToxicVerb {
 
 /// Go's flags have one dash (`-port 8474`, `-port=8474`).
 pub fn two_dashes((index, argument): (usize, String)) -> String {
-    const LONG: [&str; 17] = [
+    const LONG: [&str; 18] = [
         "host",
         "port",
         "config",
@@ -188,6 +200,7 @@ pub fn two_dashes((index, argument): (usize, String)) -> String {
         "token",
         "listen",
         "upstream",
+        "protocol",
         "downstream",
         "toxicName",
         "type",
@@ -209,6 +222,11 @@ fn interval(text: &str) -> Result<std::time::Duration, String> {
     value.ok_or_else(|| "an interval is at least 100ms, such as 1s".to_owned())
 }
 
+fn idle(text: &str) -> Result<std::time::Duration, String> {
+    let value = humantime::parse_duration(text).ok().filter(|value| value.as_millis() > 0);
+    value.ok_or_else(|| "a time is at least 1ms, such as 30s".to_owned())
+}
+
 fn attribute(text: &str) -> Result<(String, serde_json::Value), String> {
     let (key, value) = text.split_once('=').ok_or("an attribute is written key=value")?;
     let number = serde_json::from_str::<serde_json::Number>(value).map(serde_json::Value::Number);
@@ -226,13 +244,15 @@ pub fn variable(name: &str) -> Option<String> {
 pub enum Failure {
     Server(anyhow::Error),
     Call(client::Error),
+    /// Arguments that do not fit together.
+    Arguments(&'static str),
 }
 
 impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Server(_) | Failure::Call(client::Error::Refused { .. }) => 1,
-            Failure::Call(client::Error::Address { .. }) => 2,
+            Failure::Call(client::Error::Address { .. }) | Failure::Arguments(_) => 2,
             Failure::Call(_) => 3,
         })
     }
@@ -243,6 +263,7 @@ impl std::fmt::Display for Failure {
         match self {
             Failure::Server(error) => write!(out, "{error:#}"),
             Failure::Call(error) => write!(out, "{error}"),
+            Failure::Arguments(reason) => out.write_str(reason),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chaos::client::{Client, Proxy, Toxic};
 
+use super::verbs::listen_of;
 use super::{Failure, table};
 
 /// What the API said at one moment.
@@ -112,7 +113,7 @@ fn page(before: &Reading, now: &Reading) -> String {
         };
         [
             proxy.name.clone(),
-            proxy.listen.clone(),
+            listen_of(proxy),
             proxy.upstream.clone(),
             if proxy.enabled { "on" } else { "off" }.to_owned(),
             is.map_or("-".to_owned(), |is| format!("{:.0}", is.open)),

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use chaos::client::{Client, Proxy, ProxyChange, Toxic, ToxicChange};
 use serde_json::Map;
 
-use super::{Failure, Shared, ToxicVerb, Verb, table, top, variable};
+use super::{Failure, Protocol, Shared, ToxicVerb, Verb, table, top, variable};
 
 pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     let host = shared.host.clone().or_else(|| variable("TOXIPROXY_URL"));
@@ -13,9 +13,15 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List => list(&client.proxies().await?),
         Verb::Inspect { name } => inspect(&client.proxy(&name).await?),
-        Verb::Create { name, listen, upstream } => {
-            let proxy = client.create(&name, &listen, &upstream).await?;
-            println!("Created new proxy {} on {}", proxy.name, proxy.listen);
+        Verb::Create { name, listen, upstream, protocol, idle_timeout } => {
+            let proxy = match protocol {
+                Protocol::Udp => client.create_udp(&name, &listen, &upstream, idle_timeout).await?,
+                Protocol::Tcp if idle_timeout.is_some() => {
+                    return Err(Failure::Arguments("--idle-timeout goes with --protocol udp alone"));
+                }
+                Protocol::Tcp => client.create(&name, &listen, &upstream).await?,
+            };
+            println!("Created new proxy {} on {}", proxy.name, listen_of(&proxy));
         }
         Verb::Toggle { name } => {
             let enabled = Some(!client.proxy(&name).await?.enabled);
@@ -62,6 +68,14 @@ fn state(proxy: &Proxy) -> &'static str {
     if proxy.enabled { "enabled" } else { "disabled" }
 }
 
+/// `127.0.0.1:53/udp`; of TCP the address alone.
+pub(super) fn listen_of(proxy: &Proxy) -> String {
+    match &proxy.protocol {
+        Some(protocol) => format!("{}/{protocol}", proxy.listen),
+        None => proxy.listen.clone(),
+    }
+}
+
 fn list(proxies: &[Proxy]) {
     if proxies.is_empty() {
         println!("no proxies");
@@ -69,13 +83,13 @@ fn list(proxies: &[Proxy]) {
     }
     let rows = proxies.iter().map(|proxy| {
         let toxics = proxy.toxics.len().to_string();
-        [proxy.name.clone(), proxy.listen.clone(), proxy.upstream.clone(), state(proxy).to_owned(), toxics]
+        [proxy.name.clone(), listen_of(proxy), proxy.upstream.clone(), state(proxy).to_owned(), toxics]
     });
     print!("{}", table::aligned(["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS"], rows));
 }
 
 fn inspect(proxy: &Proxy) {
-    println!("{}: {} -> {}, {}", proxy.name, proxy.listen, proxy.upstream, state(proxy));
+    println!("{}: {} -> {}, {}", proxy.name, listen_of(proxy), proxy.upstream, state(proxy));
     if proxy.toxics.is_empty() {
         println!("no toxics");
         return;

@@ -16,6 +16,15 @@ pub enum Error {
     /// The address to listen on cannot be used at all.
     #[error("listen tcp: {0}")]
     Unresolved(String),
+    /// The same for a proxy of datagrams.
+    #[error("listen udp {address}: {}", reason(source))]
+    ListenUdp {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("listen udp: {0}")]
+    UnresolvedUdp(String),
     /// The new address of a proxy that exists cannot be used at all.
     #[error("{0}")]
     Address(String),
@@ -31,6 +40,8 @@ pub enum Error {
     ToxicNotFound,
     #[error(transparent)]
     Toxic(#[from] crate::toxic::WireError),
+    #[error("{fault} has no meaning on a udp proxy")]
+    FaultOfTcp { fault: &'static str },
     #[error("proxy has been stopped")]
     Stopped,
     #[error(

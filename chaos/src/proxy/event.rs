@@ -54,6 +54,17 @@ pub enum What {
         direction: Direction,
         did: &'static str,
     },
+    /// What a session of datagrams carried, right before it ended.
+    Datagrams {
+        /// Sent to the server.
+        upstream: u64,
+        /// Sent to the client.
+        downstream: u64,
+        /// By toxics and by full queues.
+        lost: u64,
+        duplicated: u64,
+        reordered: u64,
+    },
     Ended {
         how: How,
         /// Written to the server.
@@ -87,6 +98,10 @@ pub enum How {
     Broken,
     /// The upstream could not be dialled.
     NoUpstream,
+    /// Neither side of a session of datagrams had sent any for a while.
+    Idle,
+    /// There were too many sessions, and this one had been idle for longest.
+    Displaced,
 }
 
 /// Where the events of a set of proxies go.

@@ -1,4 +1,4 @@
-//! TCP proxies that forward until told otherwise.
+//! Proxies that forward until told otherwise: connections here, datagrams in [`udp`].
 //!
 //! Each connection is a task of its own: a slow or silent upstream delays nobody else. A half close is forwarded for
 //! its direction, a reset as a reset, `TCP_NODELAY` is on at both sides, and what a connection may hold in memory is
@@ -20,6 +20,7 @@ mod registry;
 mod signal;
 mod state;
 mod toxics;
+pub mod udp;
 mod wire;
 
 use std::net::SocketAddr;
@@ -38,8 +39,10 @@ use crate::fault::{Existing, NetworkFault};
 use crate::protocol::Protocol;
 use crate::protocol::fault::WireFault;
 use crate::toxic::pipeline::Finish;
+use crate::toxic::{Transport, Type};
 use event::Events;
 use state::{Gate, Plan, Shared};
+use udp::Udp;
 
 /// Time that a dial to the upstream may take before the client is told that there is none.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,11 +60,14 @@ pub struct ProxyConfig {
     /// What is spoken on the link. Where it is given, every connection is read along from its first byte, which faults on
     /// messages need and which costs time; `None` for all else.
     pub protocol: Option<Protocol>,
+    /// Given: a proxy of datagrams, which takes no connections.
+    pub udp: Option<udp::Config>,
 }
 
 /// What a proxy has done since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
+    /// Connections taken, or sessions begun.
     pub accepted: u64,
     /// Connections that are open now.
     pub active: u64,
@@ -77,6 +83,8 @@ pub struct Counters {
     pub received_upstream: u64,
     /// Bytes read from the server.
     pub received_downstream: u64,
+    /// All 0 where connections are forwarded.
+    pub datagrams: udp::Counters,
 }
 
 /// Handle of a running proxy; clones share it.
@@ -96,8 +104,20 @@ impl Proxy {
     /// A proxy that does not listen until it is enabled; its address is not looked at before.
     fn disabled(config: ProxyConfig, events: Events) -> Proxy {
         let shared = Shared::new(config, events);
-        tokio::spawn(listener::run(shared.clone()));
+        match shared.udp {
+            None => tokio::spawn(listener::run(shared.clone())),
+            Some(_) => tokio::spawn(udp::run(shared.clone())),
+        };
         Proxy { shared }
+    }
+
+    /// What the proxy of datagrams was started with; `None`: it forwards connections.
+    pub fn udp(&self) -> Option<udp::Config> {
+        self.shared.udp.as_ref().map(|udp| udp.config)
+    }
+
+    pub fn transport(&self) -> Transport {
+        if self.shared.udp.is_some() { Transport::Udp } else { Transport::Tcp }
     }
 
     pub fn name(&self) -> &str {
@@ -135,6 +155,10 @@ impl Proxy {
             return Err(Error::Stopped);
         }
         let (kind, direction) = guard::effect_of(&fault);
+        let acts = Type::parse(kind.name()).is_ok_and(|of| of.acts_on(self.transport()));
+        if !acts && self.shared.udp.is_some() {
+            return Err(Error::FaultOfTcp { fault: fault.kind() });
+        }
         let effect = self.shared.add_effect(kind, direction);
         let mut guard = Guard::new(self.shared.clone(), effect.clone());
         let resets = match fault {
@@ -188,6 +212,7 @@ impl Proxy {
             bytes_downstream: totals.bytes_downstream.load(Ordering::Relaxed),
             received_upstream: totals.received_upstream.load(Ordering::Relaxed),
             received_downstream: totals.received_downstream.load(Ordering::Relaxed),
+            datagrams: self.shared.udp.as_ref().map(Udp::counters).unwrap_or_default(),
         }
     }
 
@@ -267,7 +292,9 @@ impl Proxy {
         let listen = shared.settings.lock().listen.clone();
         // As the port would be if the proxy were enabled.
         let gate = Plan { enabled: true, ..shared.plan.borrow().clone() }.gate();
-        let address = if gate == Gate::Closed {
+        let address = if let Some(udp) = &shared.udp {
+            udp.bind_text(&listen).await?
+        } else if gate == Gate::Closed {
             // Nothing may listen now; the listener comes back when the fault heals.
             address::resolve(&listen).await.map_err(Error::Unresolved)?
         } else {

@@ -67,7 +67,8 @@ impl Registry {
             return Err(Error::ProxyExists);
         }
         if let Some(resolved) = resolved {
-            config.listen = resolved.map_err(Error::Unresolved)?.to_string();
+            let unresolved = if config.udp.is_some() { Error::UnresolvedUdp } else { Error::Unresolved };
+            config.listen = resolved.map_err(unresolved)?.to_string();
         }
         self.start(config, enabled, toxics).await
     }
@@ -92,7 +93,7 @@ impl Registry {
         let resolved = address::resolve(&config.listen).await;
         let _change = self.inner.change.lock().await;
         let Some(known) = self.get(&config.name) else { return self.start(config, enabled, toxics).await };
-        if !known.differs(resolved.map_err(Error::Address)?, &config.upstream) {
+        if known.udp() == config.udp && !known.differs(resolved.map_err(Error::Address)?, &config.upstream) {
             return Ok(known);
         }
         known.disable().await;

@@ -15,6 +15,7 @@ use super::ProxyConfig;
 use super::event::{Events, What};
 use super::signal::Signal;
 use super::toxics::Entry;
+use super::udp::Udp;
 use crate::fault::Direction;
 use crate::protocol::Protocol;
 use crate::protocol::rule::Rule;
@@ -92,6 +93,8 @@ pub(super) struct Shared {
     pub seed: u64,
     /// What is spoken here, where somebody said so: connections are then read along.
     pub protocol: Option<Protocol>,
+    /// Set where datagrams are forwarded and not connections.
+    pub udp: Option<Udp>,
     pub settings: Mutex<Settings>,
     pub plan: watch::Sender<Plan>,
     /// How the port is, where `plan` says how it is to be.
@@ -117,7 +120,9 @@ impl Shared {
             name: config.name.into(),
             events,
             seed: config.seed,
-            protocol: config.protocol,
+            // Messages are read from streams alone.
+            protocol: config.protocol.filter(|_| config.udp.is_none()),
+            udp: config.udp.map(Udp::new),
             settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream }),
             plan: watch::Sender::new(Plan {
                 enabled: false,

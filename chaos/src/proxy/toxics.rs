@@ -10,7 +10,7 @@ use crate::fault::{Direction, Evidence};
 use crate::json::Json;
 use crate::toxic::Toxic;
 use crate::toxic::clients::Clients;
-use crate::toxic::effect::{Common, Effect, Touched};
+use crate::toxic::effect::{Common, Datagrams, Effect, Touched};
 use crate::toxic::pipeline::Finish;
 
 /// A toxic and the effect that it became.
@@ -55,6 +55,12 @@ impl Proxy {
         toxics.iter().map(|entry| (entry.toxic.clone(), entry.touched.evidence())).collect()
     }
 
+    /// Each toxic with the datagrams that it has touched so far, in the order of their creation.
+    pub fn toxic_datagrams(&self) -> Vec<(Toxic, Datagrams)> {
+        let toxics = self.shared.toxics.lock();
+        toxics.iter().map(|entry| (entry.toxic.clone(), entry.touched.datagrams())).collect()
+    }
+
     pub fn toxic(&self, name: &str) -> Result<Toxic, Error> {
         let toxics = self.shared.toxics.lock();
         let entry = toxics.iter().find(|entry| entry.toxic.name == name).ok_or(Error::ToxicNotFound)?;
@@ -65,6 +71,7 @@ impl Proxy {
     /// connections that it resets have ended.
     pub async fn add_toxic(&self, toxic: Toxic) -> Result<(), Error> {
         toxic.check_clients()?;
+        toxic.check_transport(self.transport())?;
         let acts_on_port = toxic.kind.acts_on_port() && toxic.toxicity > 0.0;
         let resets_existing = toxic.resets_existing();
         let effect = self.put_toxic(toxic)?;

@@ -79,9 +79,15 @@ pub enum Kind {
     Corrupt {
         rate_ppm: u32,
     },
-    /// Passes each chunk that is drawn twice, with a probability in millionths.
+    /// Passes each chunk or datagram that is drawn twice, with a probability in millionths.
     Duplicate {
         rate_ppm: u32,
+    },
+    /// Holds a datagram that is drawn back until `gap` others have passed it, or for `hold`; one at a time.
+    Reorder {
+        rate_ppm: u32,
+        gap: u64,
+        hold: Duration,
     },
     /// Swallows what follows the first `bytes` of a connection; its end is passed on as it comes.
     Truncate {
@@ -132,6 +138,7 @@ impl Kind {
             Kind::Flap { .. } => "flap",
             Kind::Corrupt { .. } => "corrupt",
             Kind::Duplicate { .. } => "duplicate",
+            Kind::Reorder { .. } => "reorder",
             Kind::Truncate { .. } => "truncate",
             Kind::Timeout { .. } => "timeout",
             Kind::ResetPeer { .. } => "reset_peer",
@@ -192,9 +199,53 @@ pub struct Touched {
     forwarded: AtomicU64,
     corrupted: AtomicU64,
     duplicated: AtomicU64,
+    lost_datagrams: AtomicU64,
+    delayed_datagrams: AtomicU64,
+    duplicated_datagrams: AtomicU64,
+    reordered_datagrams: AtomicU64,
+}
+
+/// Datagrams that an effect touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Datagrams {
+    pub lost: u64,
+    pub delayed: u64,
+    pub duplicated: u64,
+    /// Passed by others that came after them.
+    pub reordered: u64,
 }
 
 impl Touched {
+    /// A datagram of so many bytes never leaves.
+    pub fn add_lost_datagram(&self, bytes: usize) {
+        self.add_swallowed(bytes);
+        self.lost_datagrams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add_delayed_datagram(&self, bytes: usize) {
+        self.add_delayed(bytes);
+        self.delayed_datagrams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add_duplicated_datagram(&self, bytes: usize) {
+        self.add_duplicated(bytes);
+        self.duplicated_datagrams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add_reordered_datagram(&self) {
+        self.reordered_datagrams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn datagrams(&self) -> Datagrams {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Datagrams {
+            lost: read(&self.lost_datagrams),
+            delayed: read(&self.delayed_datagrams),
+            duplicated: read(&self.duplicated_datagrams),
+            reordered: read(&self.reordered_datagrams),
+        }
+    }
+
     pub fn add_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }

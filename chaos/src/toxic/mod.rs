@@ -10,11 +10,11 @@ pub mod distribution;
 pub mod effect;
 pub mod pipeline;
 mod slices;
-mod stage;
+pub(crate) mod stage;
 mod types;
 mod wire;
 
-pub use types::{Attribute, Number, Type};
+pub use types::{Attribute, Number, Transport, Type};
 pub use wire::{Toxic, WireError};
 
 /// No delay is longer: values from outside are cut to it, so that adding one to an instant cannot overflow.

@@ -16,7 +16,7 @@ const BURST: Duration = Duration::from_millis(10);
 const MILLION: u32 = 1_000_000;
 
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub effect: Arc<Effect>,
     /// The draw against the effect's toxicity.
     pub active: bool,

@@ -19,6 +19,22 @@ pub struct Attribute {
     pub default: Number,
 }
 
+/// What a proxy forwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        }
+    }
+}
+
 /// Declares the types: a word for clients, Toxiproxy's own name for its messages, attributes.
 macro_rules! types {
     ($($(#[$doc:meta])* $kind:ident $name:literal $go:literal [$($attribute:expr),*];)*) => {
@@ -85,12 +101,14 @@ types! {
     Flap "flap" "FlapToxic" [whole("up", 1000), whole("down", 1000)];
     /// Millionths of the bytes.
     Corrupt "corrupt" "CorruptToxic" [whole("rate", 1000)];
-    /// Millionths of the chunks.
+    /// Millionths of the chunks or datagrams.
     Duplicate "duplicate" "DuplicateToxic" [whole("rate", 10_000)];
     /// Bytes.
     Truncate "truncate" "TruncateToxic" [whole("bytes", 0)];
     /// 1000 bytes a second.
     SharedBandwidth "shared_bandwidth" "SharedBandwidthToxic" [whole("rate", 0)];
+    /// Millionths of the datagrams, how many pass first, and milliseconds that one waits for them at most.
+    Reorder "reorder" "ReorderToxic" [whole("rate", 10_000), whole("gap", 1), whole("hold", 100)];
     /// Milliseconds.
     LatencyNormal "latency_normal" "LatencyNormalToxic" [whole("mean", 0), whole("deviation", 0)];
     /// Milliseconds, and thousandths.
@@ -112,6 +130,26 @@ const fn real(name: &'static str, default: f64) -> Attribute {
 impl Type {
     pub fn parse(name: &str) -> Result<Type, WireError> {
         Type::ALL.iter().copied().find(|kind| kind.name() == name).ok_or(WireError::Type)
+    }
+
+    /// False when it means nothing on proxies of this transport, which then refuse it.
+    pub fn acts_on(self, transport: Transport) -> bool {
+        match transport {
+            Transport::Tcp => self != Type::Reorder,
+            Transport::Udp => matches!(
+                self,
+                Type::Noop
+                    | Type::Latency
+                    | Type::LatencyNormal
+                    | Type::LatencyPareto
+                    | Type::LatencyQuantiles
+                    | Type::Bandwidth
+                    | Type::PacketLoss
+                    | Type::Corrupt
+                    | Type::Duplicate
+                    | Type::Reorder
+            ),
+        }
     }
 
     /// True when it acts on the port and so on all clients alike.

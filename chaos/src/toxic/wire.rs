@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::distribution::Distribution;
 use super::effect::Kind;
-use super::{LONGEST, Number, Type};
+use super::{LONGEST, Number, Transport, Type};
 use crate::fault::Direction;
 use crate::json::Json;
 
@@ -44,6 +44,9 @@ pub enum WireError {
         "clients: {toxic} acts on the port, which is the same for every client; leave `clients` out, or use reset"
     )]
     ClientsOfPort { toxic: &'static str },
+    /// Toxiproxy knows TCP alone.
+    #[error("{toxic} has no meaning on a {} proxy; {}", transport.name(), known(*transport))]
+    Transport { toxic: &'static str, transport: Transport },
 }
 
 impl Toxic {
@@ -97,6 +100,14 @@ impl Toxic {
         }
     }
 
+    /// Fails when the toxic means nothing on proxies of this transport.
+    pub fn check_transport(&self, transport: Transport) -> Result<(), WireError> {
+        match self.kind.acts_on(transport) {
+            true => Ok(()),
+            false => Err(WireError::Transport { toxic: self.kind.name(), transport }),
+        }
+    }
+
     /// True when connections that are open when it is added end by it.
     pub fn resets_existing(&self) -> bool {
         let value = self.attributes().next().map_or(0, |(_, value)| value.count());
@@ -135,6 +146,7 @@ impl Toxic {
             Type::Flap => Kind::Flap { up: millis(0), down: millis(1) },
             Type::Corrupt => Kind::Corrupt { rate_ppm: values[0].ppm() },
             Type::Duplicate => Kind::Duplicate { rate_ppm: values[0].ppm() },
+            Type::Reorder => Kind::Reorder { rate_ppm: values[0].ppm(), gap: count(1), hold: millis(2) },
             Type::Truncate => Kind::Truncate { bytes: count(0) },
             Type::SharedBandwidth => {
                 Kind::SharedBandwidth { bytes_per_second: count(0).saturating_mul(1000) }
@@ -151,6 +163,12 @@ impl Toxic {
             }
         }
     }
+}
+
+fn known(transport: Transport) -> String {
+    let names: Vec<&str> =
+        Type::ALL.iter().filter(|kind| kind.acts_on(transport)).map(|kind| kind.name()).collect();
+    format!("these have: {}", names.join(", "))
 }
 
 fn jitter(value: Number) -> Duration {

@@ -34,6 +34,7 @@ impl Proxies {
                 upstream,
                 seed: run.seed(),
                 protocol: read_along.contains(&name).then(|| name.protocol()),
+                udp: None,
             };
             let proxy = registry
                 .create(config)
