@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 
+use crate::proxy::TlsConfig;
+
 /// Longest time that a call may take: a little more than a server gives it.
 const CALL_MAX: Duration = Duration::from_secs(30);
 /// Port of an address that names none.
@@ -51,6 +53,9 @@ pub struct Proxy {
     pub enabled: bool,
     #[serde(default)]
     pub toxics: Vec<Toxic>,
+    /// `None` where nothing is encrypted, or the server knows nothing of it. Its paths are those of the server's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 /// A toxic as the API shows it; a name that is empty is left to the server.
@@ -80,6 +85,9 @@ pub struct ProxyChange {
     pub upstream: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// The default turns TLS off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 /// What is to change; what is absent stays.
@@ -142,6 +150,18 @@ impl Client {
     /// An empty `listen` leaves the address to the server.
     pub async fn create(&self, name: &str, listen: &str, upstream: &str) -> Result<Proxy, Error> {
         let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true});
+        self.call(Method::POST, "/proxies", Some(body)).await
+    }
+
+    /// As above with TLS on one side or both, which our own server alone knows; it reads the files.
+    pub async fn create_with_tls(
+        &self,
+        name: &str,
+        listen: &str,
+        upstream: &str,
+        tls: &TlsConfig,
+    ) -> Result<Proxy, Error> {
+        let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true, "tls": tls});
         self.call(Method::POST, "/proxies", Some(body)).await
     }
 

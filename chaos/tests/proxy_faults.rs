@@ -20,6 +20,7 @@ async fn proxy_to(upstream: SocketAddr) -> Proxy {
         upstream: upstream.to_string(),
         seed: 7,
         protocol: None,
+        tls: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }
@@ -417,6 +418,7 @@ async fn a_taken_port_is_an_error_that_names_it() {
         upstream: listen.clone(),
         seed: 0,
         protocol: None,
+        tls: None,
     };
     let error = Proxy::start(config).await.expect_err("the port is taken");
     assert_eq!(error.to_string(), format!("listen tcp {listen}: bind: address already in use"));

@@ -81,6 +81,7 @@ async fn proxy(upstream: SocketAddr, protocol: Option<Protocol>) -> Proxy {
         upstream: upstream.to_string(),
         seed: 7,
         protocol,
+        tls: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }

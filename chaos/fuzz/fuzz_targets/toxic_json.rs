@@ -37,6 +37,7 @@ impl Api {
                 upstream: "127.0.0.1:1".into(),
                 seed: 1,
                 protocol: None,
+                tls: None,
             };
             let proxy = registry.create(config).await.expect("a proxy");
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

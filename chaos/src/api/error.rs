@@ -26,7 +26,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let status = match &error {
-            Error::Missing(_) | Error::Toxic(_) => 400,
+            Error::Missing(_) | Error::Toxic(_) | Error::Tls(_) => 400,
             Error::ProxyNotFound | Error::ToxicNotFound | Error::Stopped => 404,
             Error::ProxyExists | Error::ToxicExists => 409,
             Error::Listen { .. } | Error::Unresolved(_) | Error::Address(_) | Error::Protocol { .. } => 500,

@@ -4,8 +4,9 @@
 //! null counts as absent. A value of the wrong type is refused with Go's words.
 
 use super::error::Failure;
+use super::tls;
 use crate::json::Json;
-use crate::proxy::{Proxy, ProxyConfig};
+use crate::proxy::{Proxy, ProxyConfig, TlsConfig};
 use crate::toxic::clients::Clients;
 use crate::toxic::{Number, Toxic, Type};
 
@@ -72,6 +73,28 @@ impl Fields {
         })
     }
 
+    pub fn whole(&self, name: &str) -> Result<Option<u64>, Failure> {
+        self.read(name, "uint64", |value| match value {
+            Json::Number(text) => text.parse().map_err(|_| format!("number {text}")),
+            other => Err(other.kind().to_owned()),
+        })
+    }
+
+    /// The fields of a field; `owner` is the name that messages give it, also as its type.
+    pub fn inner(&self, name: &str, owner: &'static str) -> Result<Option<Fields>, Failure> {
+        let read = self.read(name, owner, |value| match value {
+            Json::Object(fields) => Ok(fields.clone()),
+            other => Err(other.kind().to_owned()),
+        });
+        Ok(read?.map(|fields| Fields { owner, fields }))
+    }
+
+    /// The first field that is none of `known`.
+    pub fn stranger(&self, known: &[&str]) -> Option<&str> {
+        let strange = |name: &&str| !known.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.fields.iter().map(|(name, _)| name.as_str()).find(strange)
+    }
+
     pub fn attributes(&self) -> Result<Vec<(String, Json)>, Failure> {
         let read = self.read("attributes", "toxics.NoopToxic", |value| match value {
             Json::Object(fields) => Ok(fields.clone()),
@@ -123,8 +146,8 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// `seed` is the seed of what is drawn in the proxy.
-    pub fn read(fields: &Fields, seed: u64) -> Result<Description, Failure> {
+    /// `tls` is what was read of the fields already, `seed` the seed of what is drawn in the proxy.
+    pub fn read(fields: &Fields, tls: Option<TlsConfig>, seed: u64) -> Result<Description, Failure> {
         let name = fields.text("name")?.unwrap_or_default();
         let listen = fields.text("listen")?.unwrap_or_default();
         let upstream = fields.text("upstream")?.unwrap_or_default();
@@ -136,7 +159,7 @@ impl Description {
             toxics.push(toxic);
         }
         Ok(Description {
-            config: ProxyConfig { name, listen, upstream, seed, protocol: None },
+            config: ProxyConfig { name, listen, upstream, seed, protocol: None, tls },
             enabled,
             toxics,
         })
@@ -214,13 +237,16 @@ pub(super) fn toxics_json(proxy: &Proxy) -> Json {
 }
 
 pub(super) fn proxy_json(proxy: &Proxy) -> Json {
-    Json::object([
+    let fields = [
         ("name", proxy.name().into()),
         ("listen", proxy.listen().into()),
         ("upstream", proxy.upstream().into()),
         ("enabled", proxy.enabled().into()),
         ("toxics", toxics_json(proxy)),
-    ])
+    ];
+    // Not shown where there is none: Toxiproxy's clients know no such field.
+    let tls = tls::json(&proxy.tls()).map(|tls| ("tls", tls));
+    Json::Object(fields.into_iter().chain(tls).map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The command line: Toxiproxy's flags of the server, and verbs like those of its command-line client.
 
 mod table;
+mod tls;
 mod top;
 mod verbs;
 
@@ -101,6 +102,8 @@ pub enum Verb {
         /// Address that is forwarded to, host:port.
         #[arg(short, long)]
         upstream: String,
+        #[command(flatten)]
+        tls: tls::TlsArguments,
     },
     /// Disable an enabled proxy, enable a disabled one.
     #[command(visible_aliases = ["tog"])]
@@ -176,7 +179,7 @@ pub enum ToxicVerb {
 
 /// Go's flags have one dash (`-port 8474`, `-port=8474`).
 pub fn two_dashes((index, argument): (usize, String)) -> String {
-    const LONG: [&str; 17] = [
+    const LONG: [&str; 23] = [
         "host",
         "port",
         "config",
@@ -194,6 +197,12 @@ pub fn two_dashes((index, argument): (usize, String)) -> String {
         "toxicity",
         "tox",
         "attribute",
+        "tls-certificate",
+        "tls-key",
+        "tls-originate",
+        "tls-ca",
+        "tls-insecure",
+        "tls-handshake-timeout",
     ];
     let name = argument.strip_prefix('-').unwrap_or("").split('=').next().unwrap_or("");
     if index > 0 && LONG.contains(&name) { format!("-{argument}") } else { argument }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use chaos::client::{Client, Proxy, ProxyChange, Toxic, ToxicChange};
 use serde_json::Map;
 
-use super::{Failure, Shared, ToxicVerb, Verb, table, top, variable};
+use super::{Failure, Shared, ToxicVerb, Verb, table, tls, top, variable};
 
 pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     let host = shared.host.clone().or_else(|| variable("TOXIPROXY_URL"));
@@ -13,8 +13,11 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List => list(&client.proxies().await?),
         Verb::Inspect { name } => inspect(&client.proxy(&name).await?),
-        Verb::Create { name, listen, upstream } => {
-            let proxy = client.create(&name, &listen, &upstream).await?;
+        Verb::Create { name, listen, upstream, tls } => {
+            let proxy = match tls.config() {
+                Some(tls) => client.create_with_tls(&name, &listen, &upstream, &tls).await?,
+                None => client.create(&name, &listen, &upstream).await?,
+            };
             println!("Created new proxy {} on {}", proxy.name, proxy.listen);
         }
         Verb::Toggle { name } => {
@@ -71,11 +74,19 @@ fn list(proxies: &[Proxy]) {
         let toxics = proxy.toxics.len().to_string();
         [proxy.name.clone(), proxy.listen.clone(), proxy.upstream.clone(), state(proxy).to_owned(), toxics]
     });
-    print!("{}", table::aligned(["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS"], rows));
+    if proxies.iter().all(|proxy| proxy.tls.is_none()) {
+        print!("{}", table::aligned(["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS"], rows));
+        return;
+    }
+    let rows = rows.zip(proxies).map(|([name, listen, upstream, state, toxics], proxy)| {
+        [name, listen, upstream, state, toxics, tls::word(proxy).to_owned()]
+    });
+    print!("{}", table::aligned(["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS", "TLS"], rows));
 }
 
 fn inspect(proxy: &Proxy) {
     println!("{}: {} -> {}, {}", proxy.name, proxy.listen, proxy.upstream, state(proxy));
+    tls::lines(proxy).iter().for_each(|line| println!("{line}"));
     if proxy.toxics.is_empty() {
         println!("no toxics");
         return;

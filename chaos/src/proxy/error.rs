@@ -31,6 +31,8 @@ pub enum Error {
     ToxicNotFound,
     #[error(transparent)]
     Toxic(#[from] crate::toxic::WireError),
+    #[error(transparent)]
+    Tls(#[from] super::tls::Error),
     #[error("proxy has been stopped")]
     Stopped,
     #[error(

@@ -34,6 +34,7 @@ impl Proxies {
                 upstream,
                 seed: run.seed(),
                 protocol: read_along.contains(&name).then(|| name.protocol()),
+                tls: None,
             };
             let proxy = registry
                 .create(config)

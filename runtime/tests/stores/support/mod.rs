@@ -98,6 +98,7 @@ impl Link {
             upstream,
             seed: 1,
             protocol: None,
+            tls: None,
         };
         let proxy = Proxy::start(config).await.expect("a free port");
         let through = redirected(&direct, proxy.listen_address());
