@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 
+use crate::proxy::TlsConfig;
+
 /// Longest time that a call may take: a little more than a server gives it.
 const CALL_MAX: Duration = Duration::from_secs(30);
 /// Port of an address that names none.
@@ -57,6 +59,9 @@ pub struct Proxy {
     /// Milliseconds after which a session of a proxy of datagrams ends in which nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<u64>,
+    /// `None` where nothing is encrypted, or the server knows nothing of it. Its paths are those of the server's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 /// A toxic as the API shows it; a name that is empty is left to the server.
@@ -86,6 +91,9 @@ pub struct ProxyChange {
     pub upstream: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// The default turns TLS off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 /// What is to change; what is absent stays.
@@ -168,6 +176,25 @@ impl Client {
         }
         self.delete(name).await?;
         let reason = "the server made a TCP proxy, so it knows no other; it was deleted".to_owned();
+        Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
+    }
+
+    /// A proxy with TLS on one side or both, which our own server alone knows; it reads the files. Fails on a server that
+    /// does not know it, and leaves nothing there.
+    pub async fn create_with_tls(
+        &self,
+        name: &str,
+        listen: &str,
+        upstream: &str,
+        tls: &TlsConfig,
+    ) -> Result<Proxy, Error> {
+        let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true, "tls": tls});
+        let proxy: Proxy = self.call(Method::POST, "/proxies", Some(body)).await?;
+        if proxy.tls.is_some() {
+            return Ok(proxy);
+        }
+        self.delete(name).await?;
+        let reason = "the server made a proxy without TLS, so it knows none; it was deleted".to_owned();
         Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
     }
 

@@ -133,6 +133,38 @@ fn proxies_of_datagrams_are_created_shown_and_given_toxics() {
 }
 
 #[test]
+fn tls_is_asked_for_and_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let issued = rcgen::generate_simple_self_signed(vec!["service.test".to_owned()]).expect("a certificate");
+    let path = |file: &str| folder.path().join(file).to_string_lossy().into_owned();
+    let (certificate, key) = (path("c.pem"), path("k.pem"));
+    std::fs::write(&certificate, issued.cert.pem()).expect("written");
+    std::fs::write(&key, issued.signing_key.serialize_pem()).expect("written");
+    let server = Server::start(&[]);
+    let create = "create -l 127.0.0.1:0 -u 127.0.0.1:1";
+    let terminate = format!("--tls-certificate {certificate} --tls-key {key}");
+    let originate = format!("--tls-originate service.test --tls-ca {certificate}");
+    server.done(&format!("{create} plain"));
+    assert!(!server.done("list").contains("TLS"), "as ever where nothing is encrypted");
+    server.done(&format!("{create} {terminate} {originate} both"));
+    server.done(&format!("{create} -tls-originate 127.0.0.1 -tls-insecure -tls-handshake-timeout 2s lax"));
+    let listed = server.done("list");
+    let last: Vec<_> = listed.lines().map(|line| line.split_whitespace().last()).collect();
+    assert_eq!(last, [Some("TLS"), Some("both"), Some("originate"), Some("-")]);
+    let shown = server.done("inspect both");
+    assert!(shown.contains(&format!("TLS from clients: certificate={certificate} key={key}\n")), "{shown}");
+    let wanted = format!("TLS to the upstream: server_name=service.test ca={certificate}\n");
+    assert!(shown.contains(&wanted), "{shown}");
+    assert!(server.done("inspect lax").contains("server_name=127.0.0.1 insecure"));
+
+    let refused = server.fails(&format!("{create} --tls-certificate {key} --tls-key {key} wrong"), 1);
+    let wanted = format!("error: tls.terminate.certificate: {key:?} holds no certificate; give");
+    assert!(refused.starts_with(&wanted), "{refused}");
+    server.fails(&format!("{create} --tls-key {key} half"), 2);
+    assert_eq!(server.done("list").lines().count(), 4);
+}
+
+#[test]
 fn what_the_server_refuses_ends_with_1_and_its_message() {
     let server = Server::start(&[]);
     server.done("create -l 127.0.0.1:0 -u x:1 a");

@@ -21,6 +21,7 @@ async fn proxy_to(upstream: SocketAddr) -> Proxy {
         seed: 7,
         protocol: None,
         udp: None,
+        tls: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }
@@ -419,6 +420,7 @@ async fn a_taken_port_is_an_error_that_names_it() {
         seed: 0,
         protocol: None,
         udp: None,
+        tls: None,
     };
     let error = Proxy::start(config).await.expect_err("the port is taken");
     assert_eq!(error.to_string(), format!("listen tcp {listen}: bind: address already in use"));

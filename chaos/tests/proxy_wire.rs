@@ -82,6 +82,7 @@ async fn proxy(upstream: SocketAddr, protocol: Option<Protocol>) -> Proxy {
         seed: 7,
         protocol,
         udp: None,
+        tls: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }

@@ -38,6 +38,7 @@ impl Api {
                 seed: 1,
                 protocol: None,
                 udp: None,
+                tls: None,
             };
             let proxy = registry.create(config).await.expect("a proxy");
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -26,7 +26,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let status = match &error {
-            Error::Missing(_) | Error::Toxic(_) | Error::FaultOfTcp { .. } => 400,
+            Error::Missing(_)
+            | Error::Toxic(_)
+            | Error::FaultOfTcp { .. }
+            | Error::Tls(_)
+            | Error::TlsOfUdp => 400,
             Error::ProxyNotFound | Error::ToxicNotFound | Error::Stopped => 404,
             Error::ProxyExists | Error::ToxicExists => 409,
             Error::Listen { .. }

@@ -6,9 +6,9 @@ use super::reply::Reply;
 use super::route::Call;
 use super::server::{Body, Context};
 use super::wire::{self, Description, Fields};
-use super::{VERSION, events, metrics};
+use super::{VERSION, events, metrics, tls};
 use crate::json::Json;
-use crate::proxy::{Error, Proxy, Registry};
+use crate::proxy::{Change, Error, Proxy, Registry};
 
 type Answer = Result<Reply, Failure>;
 
@@ -49,11 +49,13 @@ fn list_proxies(registry: &Registry) -> Reply {
 }
 
 async fn create_proxy(registry: &Registry, body: Body) -> Answer {
-    let wanted = Description::read(&proxy_fields(body).await?, registry.seed())?;
+    let fields = proxy_fields(body).await?;
+    let wanted = Description::read(&fields, tls::read(&fields)?, registry.seed())?;
     if let Some(field) = wanted.missing() {
         return Err(Error::Missing(field).into());
     }
-    let proxy = registry.create_with(wanted.config, wanted.enabled, wanted.toxics).await?;
+    let tls = wanted.config.load_tls().await?;
+    let proxy = registry.create_with(wanted.config, tls, wanted.enabled, wanted.toxics).await?;
     Ok(Reply::json(201, &wire::proxy_json(&proxy)))
 }
 
@@ -67,7 +69,13 @@ async fn update_proxy(registry: &Registry, name: &str, body: Body) -> Answer {
     // Ignored, but not of any type.
     fields.text("name")?;
     fields.check_protocol(&proxy)?;
-    proxy.update(fields.text("listen")?, fields.text("upstream")?, fields.flag("enabled")?).await?;
+    let change = Change {
+        listen: fields.text("listen")?,
+        upstream: fields.text("upstream")?,
+        enabled: fields.flag("enabled")?,
+        tls: tls::read(&fields)?,
+    };
+    proxy.update(change).await?;
     Ok(Reply::json(200, &wire::proxy_json(&proxy)))
 }
 

@@ -58,11 +58,14 @@ fn escaped(text: &str) -> String {
 fn proxies(page: &mut Page, proxies: &[Proxy]) {
     let counted: Vec<(&Proxy, Counters)> = proxies.iter().map(|proxy| (proxy, proxy.counters())).collect();
     type Read = fn(&Counters) -> u64;
-    let own: [(&str, &str, &str, Read); 4] = [
+    let own: [(&str, &str, &str, Read); 5] = [
         ("chaos_proxy_connections_total", "counter", "Connections taken from clients.", |of| of.accepted),
         ("chaos_proxy_connections", "gauge", "Connections that are open.", |of| of.active),
         ("chaos_proxy_failed_dials_total", "counter", "Dials to the upstream that failed.", |of| {
             of.refused_dials
+        }),
+        ("chaos_proxy_failed_handshakes_total", "counter", "TLS handshakes that failed.", |of| {
+            of.failed_handshakes
         }),
         ("chaos_proxy_resets_total", "counter", "Connections that a fault or toxic reset.", |of| of.reset),
     ];

@@ -13,6 +13,7 @@ mod process;
 mod reply;
 mod route;
 mod server;
+mod tls;
 mod wire;
 
 use std::io;

@@ -3,6 +3,7 @@
 use super::error::Failure;
 use super::reply::{Reply, failure_fields};
 use super::server::Body;
+use super::tls;
 use super::wire::{self, Description, Fields};
 use crate::json::Json;
 use crate::proxy::{Error, Registry};
@@ -47,20 +48,25 @@ async fn create_all(registry: &Registry, list: Json, done: &mut Vec<Json>) -> Re
     };
     let mut wanted = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
-        wanted.push(Description::read(&Fields::of(entry, "", ENTRY)?, registry.seed()).map_err(
-            |failure| {
-                // Toxiproxy's own messages stay as they are; those about toxics are ours.
-                if failure.message.contains(" at toxic ") { failure.at("proxy", index) } else { failure }
-            },
-        )?);
+        let fields = Fields::of(entry, "", ENTRY)?;
+        let tls = tls::read(&fields).map_err(|failure| failure.at("proxy", index))?;
+        wanted.push(Description::read(&fields, tls, registry.seed()).map_err(|failure| {
+            // Toxiproxy's own messages stay as they are; those about toxics are ours.
+            if failure.message.contains(" at toxic ") { failure.at("proxy", index) } else { failure }
+        })?);
     }
     for (index, proxy) in wanted.iter().enumerate() {
         if let Some(field) = proxy.missing() {
             return Err(Failure::from(Error::Missing(field)).at("proxy", index));
         }
     }
-    for proxy in wanted {
-        let made = registry.create_or_replace(proxy.config, proxy.enabled, proxy.toxics).await?;
+    let mut loaded = Vec::new();
+    for (index, proxy) in wanted.iter().enumerate() {
+        let tls = proxy.config.load_tls().await;
+        loaded.push(tls.map_err(|error| Failure::from(Error::from(error)).at("proxy", index))?);
+    }
+    for (proxy, tls) in wanted.into_iter().zip(loaded) {
+        let made = registry.create_or_replace(proxy.config, tls, proxy.enabled, proxy.toxics).await?;
         done.push(wire::proxy_json(&made));
     }
     Ok(())

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::error::Failure;
+use super::tls;
 use crate::json::Json;
-use crate::proxy::{Proxy, ProxyConfig, udp};
+use crate::proxy::{Proxy, ProxyConfig, TlsConfig, udp};
 use crate::toxic::clients::Clients;
 use crate::toxic::{LONGEST, Number, Toxic, Transport, Type};
 
@@ -74,8 +75,8 @@ impl Fields {
         })
     }
 
-    fn whole(&self, name: &str) -> Result<Option<i64>, Failure> {
-        self.read(name, "int", |value| match value {
+    pub fn whole(&self, name: &str) -> Result<Option<u64>, Failure> {
+        self.read(name, "uint64", |value| match value {
             Json::Number(text) => text.parse().map_err(|_| format!("number {text}")),
             other => Err(other.kind().to_owned()),
         })
@@ -88,7 +89,7 @@ impl Fields {
         match (protocol.as_str(), idle) {
             ("udp", None) => Ok(Some(udp::Config::default())),
             ("udp", Some(millis)) => {
-                let millis = u64::try_from(millis).ok().filter(|millis| *millis > 0);
+                let millis = Some(millis).filter(|millis| *millis > 0);
                 let idle = millis.map(|millis| Duration::from_millis(millis).min(LONGEST));
                 let idle = idle.ok_or_else(|| Failure::body("idle_timeout: at least 1 millisecond"))?;
                 Ok(Some(udp::Config { idle, ..udp::Config::default() }))
@@ -111,6 +112,21 @@ impl Fields {
             return Err(fixed("idle_timeout"));
         }
         Ok(())
+    }
+
+    /// The fields of a field; `owner` is the name that messages give it, also as its type.
+    pub fn inner(&self, name: &str, owner: &'static str) -> Result<Option<Fields>, Failure> {
+        let read = self.read(name, owner, |value| match value {
+            Json::Object(fields) => Ok(fields.clone()),
+            other => Err(other.kind().to_owned()),
+        });
+        Ok(read?.map(|fields| Fields { owner, fields }))
+    }
+
+    /// The first field that is none of `known`.
+    pub fn stranger(&self, known: &[&str]) -> Option<&str> {
+        let strange = |name: &&str| !known.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.fields.iter().map(|(name, _)| name.as_str()).find(strange)
     }
 
     pub fn attributes(&self) -> Result<Vec<(String, Json)>, Failure> {
@@ -164,8 +180,8 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// `seed` is the seed of what is drawn in the proxy.
-    pub fn read(fields: &Fields, seed: u64) -> Result<Description, Failure> {
+    /// `tls` is what was read of the fields already, `seed` the seed of what is drawn in the proxy.
+    pub fn read(fields: &Fields, tls: Option<TlsConfig>, seed: u64) -> Result<Description, Failure> {
         let name = fields.text("name")?.unwrap_or_default();
         let listen = fields.text("listen")?.unwrap_or_default();
         let upstream = fields.text("upstream")?.unwrap_or_default();
@@ -180,7 +196,7 @@ impl Description {
             toxics.push(toxic);
         }
         Ok(Description {
-            config: ProxyConfig { name, listen, upstream, seed, protocol: None, udp },
+            config: ProxyConfig { name, listen, upstream, seed, protocol: None, udp, tls },
             enabled,
             toxics,
         })
@@ -208,8 +224,8 @@ fn described_toxic(value: Json, transport: Transport, before: &[Toxic]) -> Resul
     Ok(toxic)
 }
 
-fn idle_millis(udp: udp::Config) -> i64 {
-    i64::try_from(udp.idle.as_millis()).unwrap_or(i64::MAX)
+fn idle_millis(udp: udp::Config) -> u64 {
+    u64::try_from(udp.idle.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn toxic_fields(value: Json) -> Result<Fields, Failure> {
@@ -270,11 +286,12 @@ pub(super) fn proxy_json(proxy: &Proxy) -> Json {
         ("enabled".to_owned(), proxy.enabled().into()),
         ("toxics".to_owned(), toxics_json(proxy)),
     ];
-    // Nothing more for TCP: clients that read strictly see what they know.
+    // Nothing more for plain TCP: Toxiproxy's clients see what they know.
     if let Some(udp) = proxy.udp() {
         fields.push(("protocol".to_owned(), Transport::Udp.name().into()));
-        fields.push(("idle_timeout".to_owned(), idle_millis(udp).into()));
+        fields.push(("idle_timeout".to_owned(), Json::Number(idle_millis(udp).to_string())));
     }
+    fields.extend(tls::json(&proxy.tls()).map(|tls| ("tls".to_owned(), tls)));
     Json::Object(fields)
 }
 

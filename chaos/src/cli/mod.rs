@@ -1,6 +1,7 @@
 //! The command line: Toxiproxy's flags of the server, and verbs like those of its command-line client.
 
 mod table;
+mod tls;
 mod top;
 mod verbs;
 
@@ -113,6 +114,8 @@ pub enum Verb {
         /// With udp: how long a session lasts in which nothing is said, such as 30s [default: the server's, 60s].
         #[arg(long, value_parser = idle)]
         idle_timeout: Option<std::time::Duration>,
+        #[command(flatten)]
+        tls: tls::TlsArguments,
     },
     /// Disable an enabled proxy, enable a disabled one.
     #[command(visible_aliases = ["tog"])]
@@ -188,7 +191,7 @@ pub enum ToxicVerb {
 
 /// Go's flags have one dash (`-port 8474`, `-port=8474`).
 pub fn two_dashes((index, argument): (usize, String)) -> String {
-    const LONG: [&str; 18] = [
+    const LONG: [&str; 24] = [
         "host",
         "port",
         "config",
@@ -207,6 +210,12 @@ pub fn two_dashes((index, argument): (usize, String)) -> String {
         "toxicity",
         "tox",
         "attribute",
+        "tls-certificate",
+        "tls-key",
+        "tls-originate",
+        "tls-ca",
+        "tls-insecure",
+        "tls-handshake-timeout",
     ];
     let name = argument.strip_prefix('-').unwrap_or("").split('=').next().unwrap_or("");
     if index > 0 && LONG.contains(&name) { format!("-{argument}") } else { argument }

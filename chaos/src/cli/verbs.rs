@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use chaos::client::{Client, Proxy, ProxyChange, Toxic, ToxicChange};
 use serde_json::Map;
 
-use super::{Failure, Protocol, Shared, ToxicVerb, Verb, table, top, variable};
+use super::{Failure, Protocol, Shared, ToxicVerb, Verb, table, tls, top, variable};
 
 pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     let host = shared.host.clone().or_else(|| variable("TOXIPROXY_URL"));
@@ -13,13 +13,17 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List => list(&client.proxies().await?),
         Verb::Inspect { name } => inspect(&client.proxy(&name).await?),
-        Verb::Create { name, listen, upstream, protocol, idle_timeout } => {
-            let proxy = match protocol {
-                Protocol::Udp => client.create_udp(&name, &listen, &upstream, idle_timeout).await?,
-                Protocol::Tcp if idle_timeout.is_some() => {
+        Verb::Create { name, listen, upstream, protocol, idle_timeout, tls } => {
+            let proxy = match (protocol, tls.config()) {
+                (Protocol::Udp, Some(_)) => {
+                    return Err(Failure::Arguments("--tls-… goes with --protocol tcp alone"));
+                }
+                (Protocol::Udp, None) => client.create_udp(&name, &listen, &upstream, idle_timeout).await?,
+                (Protocol::Tcp, _) if idle_timeout.is_some() => {
                     return Err(Failure::Arguments("--idle-timeout goes with --protocol udp alone"));
                 }
-                Protocol::Tcp => client.create(&name, &listen, &upstream).await?,
+                (Protocol::Tcp, Some(tls)) => client.create_with_tls(&name, &listen, &upstream, &tls).await?,
+                (Protocol::Tcp, None) => client.create(&name, &listen, &upstream).await?,
             };
             println!("Created new proxy {} on {}", proxy.name, listen_of(&proxy));
         }
@@ -85,11 +89,19 @@ fn list(proxies: &[Proxy]) {
         let toxics = proxy.toxics.len().to_string();
         [proxy.name.clone(), listen_of(proxy), proxy.upstream.clone(), state(proxy).to_owned(), toxics]
     });
-    print!("{}", table::aligned(["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS"], rows));
+    if proxies.iter().all(|proxy| proxy.tls.is_none()) {
+        print!("{}", table::aligned(["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS"], rows));
+        return;
+    }
+    let rows = rows.zip(proxies).map(|([name, listen, upstream, state, toxics], proxy)| {
+        [name, listen, upstream, state, toxics, tls::word(proxy).to_owned()]
+    });
+    print!("{}", table::aligned(["NAME", "LISTEN", "UPSTREAM", "STATE", "TOXICS", "TLS"], rows));
 }
 
 fn inspect(proxy: &Proxy) {
     println!("{}: {} -> {}, {}", proxy.name, listen_of(proxy), proxy.upstream, state(proxy));
+    tls::lines(proxy).iter().for_each(|line| println!("{line}"));
     if proxy.toxics.is_empty() {
         println!("no toxics");
         return;

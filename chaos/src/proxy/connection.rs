@@ -1,4 +1,4 @@
-//! One connection: the client's socket, the upstream's, and the two links between them.
+//! One connection: the client's side, the upstream's, and the two links between them.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -11,19 +11,24 @@ use rand::Rng;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::DIAL_TIMEOUT;
 use super::admission;
-use super::event::{self, How, What, micros};
+use super::dial::{dial, stay_silent};
+use super::event::{self, How, Peer, What, micros};
 use super::link::{Link, Outcome, Silenced};
+use super::side::{End, Side};
 use super::signal::Signal;
 use super::state::{Kill, Live, Shared};
+use super::tls::{Stream, Tls};
 use super::wire::Wire;
 use crate::fault::Direction;
 use crate::protocol::Way;
 use crate::protocol::rule::Report;
 use crate::seed;
-use crate::toxic::effect::{Effect, Kind, Marks};
+use crate::toxic::effect::Marks;
 use crate::toxic::pipeline::{Finish, Pipeline};
+
+/// How long a receiver may take to hear that an encrypted connection is closed.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Takes the connection off the list of live ones however its task ends.
 struct Listed {
@@ -49,7 +54,7 @@ pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, peer: IpAddr, number
             .cloned();
     if let Some(effect) = resets {
         let kill = Kill { finish: Finish::Reset, touched: Some(effect.touched.clone()) };
-        end(&shared, &kill, &[&client]);
+        end(&shared, &kill, [&client]);
         drop(client);
         say_ended(&shared, number, How::Reset, Moved::default(), Duration::ZERO);
         drop(listed);
@@ -57,7 +62,7 @@ pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, peer: IpAddr, number
     }
     tokio::spawn(async move {
         let began = Instant::now();
-        let (how, moved) = serve(&shared, client, peer, number, &signal).await;
+        let (how, moved) = Served { shared: &shared, peer, number, signal: &signal }.serve(client).await;
         say_ended(&shared, number, how, moved, began.elapsed());
         // The order to end counts as obeyed only after the sockets are closed, which serving has done.
         drop(listed);
@@ -94,13 +99,11 @@ fn how(finish: Finish) -> How {
 }
 
 /// Sets the sockets up for their end, which comes when they are dropped.
-fn end(shared: &Shared, kill: &Kill, sockets: &[&TcpStream]) {
+fn end<'a>(shared: &Shared, kill: &Kill, sockets: impl IntoIterator<Item = &'a TcpStream>) {
     if kill.finish == Finish::Close {
         return;
     }
-    for socket in sockets {
-        linger_zero(socket);
-    }
+    sockets.into_iter().for_each(linger_zero);
     shared.totals.reset.fetch_add(1, Ordering::Relaxed);
     if let Some(touched) = &kill.touched {
         touched.add_reset();
@@ -115,116 +118,249 @@ fn linger_zero(socket: &TcpStream) {
     }
 }
 
-async fn serve(
-    shared: &Arc<Shared>,
-    mut client: TcpStream,
+/// What everything about a connection that is served concerns.
+struct Served<'a> {
+    shared: &'a Arc<Shared>,
     peer: IpAddr,
     number: u64,
-    signal: &Signal,
-) -> (How, Moved) {
-    let none = Moved::default();
-    // Accepted sockets have it from their listener on Linux.
-    if !cfg!(target_os = "linux") {
-        no_delay(&client);
-    }
-    let dialled = tokio::select! {
-        dialled = dial(shared, number) => dialled,
-        kill = signal.ended() => {
-            end(shared, &kill, &[&client]);
-            return (how(kill.finish), none);
-        }
-    };
-    let Some(mut server) = dialled else {
-        tokio::select! {
-            () = stay_silent(shared, &client, peer) => {}
-            kill = signal.ended() => {
-                end(shared, &kill, &[&client]);
-                return (how(kill.finish), none);
-            }
-        }
-        return (How::NoUpstream, none);
-    };
-    no_delay(&server);
-    let mut moved = Moved::default();
-    let how = match forward(shared, (&mut client, peer), &mut server, number, signal, &mut moved).await {
-        Err(kill) => {
-            end(shared, &kill, &[&client, &server]);
-            how(kill.finish)
-        }
-        Ok(Outcome::End(Finish::Reset)) => {
-            end(shared, &Kill { finish: Finish::Reset, touched: None }, &[&client, &server]);
-            How::Reset
-        }
-        // Not our doing: passed on as it came, and not counted.
-        Ok(Outcome::Broken) => {
-            [&client, &server].into_iter().for_each(linger_zero);
-            How::Broken
-        }
-        Ok(Outcome::End(Finish::Close)) => How::Closed,
-        Ok(Outcome::Finished) => How::Finished,
-    };
-    (how, moved)
+    signal: &'a Signal,
 }
 
-/// Runs both ways until both have ended, one ends the connection, or an order does.
-async fn forward(
-    shared: &Shared,
-    (client, peer): (&mut TcpStream, IpAddr),
-    server: &mut TcpStream,
-    number: u64,
-    signal: &Signal,
-    moved: &mut Moved,
-) -> Result<Outcome, Kill> {
-    let silenced = Silenced::default();
-    let marks = Arc::new(Marks::default());
-    let wire = shared.protocol.map(|protocol| {
-        Wire::new(protocol, seed::derive(shared.seed, &["wire", &shared.name, &number.to_string()]))
+/// Why there is no TLS with a peer.
+enum NoTls {
+    /// It was told, and the peer's socket is closed.
+    Failed,
+    Ordered(Kill),
+}
+
+impl Served<'_> {
+    /// Returns when the sockets are closed.
+    async fn serve(&self, client: TcpStream) -> (How, Moved) {
+        // Accepted sockets have it from their listener on Linux.
+        if !cfg!(target_os = "linux") {
+            no_delay(&client);
+        }
+        let (upstream, tls) = {
+            let settings = self.shared.settings.lock();
+            (settings.upstream.clone(), settings.tls.clone())
+        };
+        if let Some(tls) = tls {
+            // In a box: connections without TLS are not to carry what it needs.
+            return Box::pin(self.serve_encrypted(&tls, upstream, client)).await;
+        }
+        match self.unless_ended(dial(self.shared, self.number, upstream)).await {
+            Err(kill) => self.obey(&kill, &mut [client]).await,
+            Ok(None) => self.turn_away(client, How::NoUpstream).await,
+            Ok(Some(server)) => {
+                no_delay(&server);
+                self.carry([client, server]).await
+            }
+        }
+    }
+
+    /// As above where at least one side speaks TLS: the client's handshake comes before the dial, so that nobody makes
+    /// the upstream work who could not be spoken to.
+    async fn serve_encrypted(&self, tls: &Tls, upstream: String, client: TcpStream) -> (How, Moved) {
+        let mut client = match tls.terminate() {
+            None => End::Plain(client),
+            Some(config) => {
+                let stream = Stream::with_client(client, config.clone());
+                match self.agree(Peer::Client, stream, tls.handshake_timeout()).await {
+                    Ok(end) => end,
+                    Err(NoTls::Failed) => return (How::NoTls, Moved::default()),
+                    Err(NoTls::Ordered(kill)) => return self.obey::<End>(&kill, &mut []).await,
+                }
+            }
+        };
+        let server = match self.unless_ended(dial(self.shared, self.number, upstream)).await {
+            Err(kill) => return self.obey(&kill, &mut [client]).await,
+            Ok(None) => return self.turn_away(client, How::NoUpstream).await,
+            Ok(Some(server)) => server,
+        };
+        no_delay(&server);
+        let server = match tls.originate() {
+            None => End::Plain(server),
+            Some((config, name)) => {
+                let stream = Stream::with_server(server, config.clone(), name.clone());
+                match self.agree(Peer::Server, stream, tls.handshake_timeout()).await {
+                    Ok(end) => end,
+                    Err(NoTls::Failed) => return self.turn_away(client, How::NoTls).await,
+                    Err(NoTls::Ordered(kill)) => {
+                        return self.obey(&kill, std::array::from_mut(&mut client)).await;
+                    }
+                }
+            }
+        };
+        self.carry([client, server]).await
+    }
+
+    /// Shakes hands with a peer.
+    async fn agree(
+        &self,
+        with: Peer,
+        stream: Result<Stream, rustls::Error>,
+        longest: Duration,
+    ) -> Result<End, NoTls> {
+        let began = Instant::now();
+        let mut stream = stream.map_err(|error| self.failed(with, error.to_string()))?;
+        match self.unless_ended(stream.handshake(longest)).await {
+            Ok(Ok(version)) => {
+                let took_us = micros(began.elapsed());
+                self.say(|| What::Secured { with, version, took_us });
+                Ok(End::Tls(Box::new(stream)))
+            }
+            Ok(Err(reason)) => Err(self.failed(with, reason)),
+            Err(kill) => {
+                if kill.finish == Finish::Reset {
+                    linger_zero(stream.socket());
+                }
+                Err(NoTls::Ordered(kill))
+            }
+        }
+    }
+
+    fn failed(&self, with: Peer, reason: String) -> NoTls {
+        self.shared.totals.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(proxy = &*self.shared.name, ?with, reason, "a TLS handshake failed");
+        self.say(|| What::TlsFailed { with, reason });
+        NoTls::Failed
+    }
+
+    fn say(&self, what: impl FnOnce() -> What) {
+        self.shared.say(Some(self.number), what);
+    }
+
+    /// What comes of `work`, unless an order ends the connection first.
+    async fn unless_ended<T>(&self, work: impl Future<Output = T>) -> Result<T, Kill> {
+        tokio::select! {
+            done = work => Ok(done),
+            kill = self.signal.ended() => Err(kill),
+        }
+    }
+
+    /// Sets what is open up for the end that was ordered; nobody is waited for.
+    async fn obey<S: Side>(&self, kill: &Kill, sides: &mut [S]) -> (How, Moved) {
+        if kill.finish == Finish::Close {
+            poll_fn(|context| {
+                for side in &mut *sides {
+                    let _ = side.poll_farewell(context);
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
+        end(self.shared, kill, sides.iter().map(Side::socket));
+        (how(kill.finish), Moved::default())
+    }
+
+    /// Ends a client for whom there is no upstream.
+    async fn turn_away<S: Side>(&self, mut client: S, why: How) -> (How, Moved) {
+        if let Err(kill) = self.unless_ended(stay_silent(self.shared, &mut client, self.peer)).await {
+            return self.obey(&kill, std::array::from_mut(&mut client)).await;
+        }
+        let close = Kill { finish: Finish::Close, touched: None };
+        self.obey(&close, std::array::from_mut(&mut client)).await;
+        (why, Moved::default())
+    }
+
+    /// From the first byte to the end of both ways.
+    async fn carry<S: Side>(&self, mut sides: [S; 2]) -> (How, Moved) {
+        let mut moved = Moved::default();
+        let outcome = self.forward(&mut sides, &mut moved).await;
+        for (with, side) in [Peer::Client, Peer::Server].into_iter().zip(&mut sides) {
+            if let Some(reason) = side.take_failure() {
+                self.say(|| What::TlsFailed { with, reason });
+            }
+        }
+        let how = match outcome {
+            Err(kill) => self.obey(&kill, &mut sides).await.0,
+            Ok(Outcome::End(Finish::Reset)) => {
+                self.obey(&Kill { finish: Finish::Reset, touched: None }, &mut sides).await.0
+            }
+            // Not our doing: passed on as it came, and not counted.
+            Ok(Outcome::Broken) => {
+                sides.iter().map(Side::socket).for_each(linger_zero);
+                How::Broken
+            }
+            Ok(Outcome::End(Finish::Close)) => match self.unless_ended(farewell(&mut sides)).await {
+                Ok(()) => How::Closed,
+                Err(kill) => self.obey(&kill, &mut sides).await.0,
+            },
+            Ok(Outcome::Finished) => How::Finished,
+        };
+        (how, moved)
+    }
+
+    /// Runs both ways until both have ended, one ends the connection, or an order does.
+    async fn forward<S: Side>(
+        &self,
+        [client, server]: &mut [S; 2],
+        moved: &mut Moved,
+    ) -> Result<Outcome, Kill> {
+        let Served { shared, peer, number, signal } = *self;
+        let silenced = Silenced::default();
+        let marks = Arc::new(Marks::default());
+        let wire = shared.protocol.map(|protocol| {
+            Wire::new(protocol, seed::derive(shared.seed, &["wire", &shared.name, &number.to_string()]))
+        });
+        let link = |way| {
+            Link::new(shared, way, peer, pipeline(shared, number, way, &marks), &silenced, wire.as_ref())
+        };
+        let (mut up, mut down) = (link(Direction::Upstream), link(Direction::Downstream));
+        let (mut up_done, mut down_done) = (false, false);
+        let ended = poll_fn(|context| {
+            if let Poll::Ready(kill) = signal.poll_ended(context) {
+                return Poll::Ready(Err(kill));
+            }
+            loop {
+                if !up_done && let Poll::Ready(outcome) = up.poll(context, client, server) {
+                    if outcome != Outcome::Finished {
+                        return Poll::Ready(Ok(outcome));
+                    }
+                    up_done = true;
+                }
+                if !down_done && let Poll::Ready(outcome) = down.poll(context, server, client) {
+                    if outcome != Outcome::Finished {
+                        return Poll::Ready(Ok(outcome));
+                    }
+                    down_done = true;
+                }
+                if up_done && down_done {
+                    return Poll::Ready(Ok(Outcome::Finished));
+                }
+                say_done(shared, number, &marks, wire.as_ref());
+                let Some(wire) = &wire else { return Poll::Pending };
+                match wire.ending() {
+                    Some(Finish::Reset) => {
+                        return Poll::Ready(Err(Kill { finish: Finish::Reset, touched: None }));
+                    }
+                    Some(Finish::Close) if down_done => return Poll::Ready(Ok(Outcome::End(Finish::Close))),
+                    _ => {}
+                }
+                // A message from the server can have made something for the way up, which was looked at before.
+                if up_done || !wire.waits(Way::Upstream) {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        say_done(shared, number, &marks, wire.as_ref());
+        *moved = Moved { upstream: up.bytes(), downstream: down.bytes() };
+        ended
+    }
+}
+
+/// Tells both peers that their connections are closed; one that does not listen is not waited for long.
+async fn farewell<S: Side>(sides: &mut [S; 2]) {
+    let told = poll_fn(|context| {
+        let [client, server] = sides;
+        match (client.poll_farewell(context), server.poll_farewell(context)) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
     });
-    let link =
-        |way| Link::new(shared, way, peer, pipeline(shared, number, way, &marks), &silenced, wire.as_ref());
-    let (mut up, mut down) = (link(Direction::Upstream), link(Direction::Downstream));
-    let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
-    let (mut up_done, mut down_done) = (false, false);
-    let ended = poll_fn(|context| {
-        if let Poll::Ready(kill) = signal.poll_ended(context) {
-            return Poll::Ready(Err(kill));
-        }
-        loop {
-            if !up_done && let Poll::Ready(outcome) = up.poll(context, &mut from_client, &mut to_server) {
-                if outcome != Outcome::Finished {
-                    return Poll::Ready(Ok(outcome));
-                }
-                up_done = true;
-            }
-            if !down_done && let Poll::Ready(outcome) = down.poll(context, &mut from_server, &mut to_client) {
-                if outcome != Outcome::Finished {
-                    return Poll::Ready(Ok(outcome));
-                }
-                down_done = true;
-            }
-            if up_done && down_done {
-                return Poll::Ready(Ok(Outcome::Finished));
-            }
-            say_done(shared, number, &marks, wire.as_ref());
-            let Some(wire) = &wire else { return Poll::Pending };
-            match wire.ending() {
-                Some(Finish::Reset) => {
-                    return Poll::Ready(Err(Kill { finish: Finish::Reset, touched: None }));
-                }
-                Some(Finish::Close) if down_done => return Poll::Ready(Ok(Outcome::End(Finish::Close))),
-                _ => {}
-            }
-            // A message from the server can have made something for the way up, which was looked at before.
-            if up_done || !wire.waits(Way::Upstream) {
-                return Poll::Pending;
-            }
-        }
-    })
-    .await;
-    say_done(shared, number, &marks, wire.as_ref());
-    *moved = Moved { upstream: up.bytes(), downstream: down.bytes() };
-    ended
+    // Late or not: what comes next is the close.
+    let _ = tokio::time::timeout(FAREWELL, told).await;
 }
 
 /// What effects and rules did to the connection since the last call.
@@ -242,45 +378,6 @@ fn pipeline(shared: &Shared, number: u64, way: Direction, marks: &Arc<Marks>) ->
     let name = if way == Direction::Upstream { "upstream" } else { "downstream" };
     let rng = seed::stream(shared.seed, &["proxy", &shared.name, &number.to_string(), name]);
     Pipeline::new(way, rng, marks.clone())
-}
-
-async fn dial(shared: &Shared, number: u64) -> Option<TcpStream> {
-    let upstream = shared.settings.lock().upstream.clone();
-    let began = Instant::now();
-    let reason = match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&upstream)).await {
-        Ok(Ok(server)) => {
-            let took_us = micros(began.elapsed());
-            shared.say(Some(number), || What::Dialled { upstream, took_us });
-            return Some(server);
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer in {} s", DIAL_TIMEOUT.as_secs()),
-    };
-    shared.totals.refused_dials.fetch_add(1, Ordering::Relaxed);
-    tracing::debug!(proxy = &*shared.name, upstream, reason, "failed to dial the upstream");
-    shared.say(Some(number), || What::DialFailed { upstream, reason });
-    None
-}
-
-/// A client whose upstream cannot be dialled is closed; behind a blackhole it is not told, and what it sends vanishes.
-async fn stay_silent(shared: &Shared, client: &TcpStream, peer: IpAddr) {
-    let silences = |effect: &&Arc<Effect>| {
-        effect.kind == Kind::Silence && effect.covers(Direction::Downstream) && effect.clients.contain(peer)
-    };
-    let Some(effect) = shared.plan.borrow().effects.iter().find(silences).cloned() else { return };
-    effect.touched.add_connection();
-    let mut scratch = [0; 4096];
-    loop {
-        if client.readable().await.is_err() {
-            return;
-        }
-        match client.try_read(&mut scratch) {
-            Ok(0) => return,
-            Ok(count) => effect.touched.add_swallowed(count),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
 }
 
 fn no_delay(socket: &TcpStream) {

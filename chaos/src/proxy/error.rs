@@ -42,6 +42,10 @@ pub enum Error {
     Toxic(#[from] crate::toxic::WireError),
     #[error("{fault} has no meaning on a udp proxy")]
     FaultOfTcp { fault: &'static str },
+    #[error("tls has no meaning on a udp proxy; leave it out")]
+    TlsOfUdp,
+    #[error(transparent)]
+    Tls(#[from] super::tls::Error),
     #[error("proxy has been stopped")]
     Stopped,
     #[error(

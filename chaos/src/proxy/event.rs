@@ -43,6 +43,18 @@ pub enum What {
         upstream: String,
         reason: String,
     },
+    /// TLS is spoken with a peer from now on.
+    Secured {
+        with: Peer,
+        /// `1.2` or `1.3`.
+        version: &'static str,
+        took_us: u64,
+    },
+    /// A handshake failed or took too long, or a peer sent what is no TLS later on.
+    TlsFailed {
+        with: Peer,
+        reason: String,
+    },
     /// A fault or toxic acts on the connection for the first time.
     Struck {
         fault: u64,
@@ -84,6 +96,14 @@ pub enum What {
     },
 }
 
+/// One of the two whom a proxy stands between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Peer {
+    Client,
+    Server,
+}
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +122,8 @@ pub enum How {
     Idle,
     /// There were too many sessions, and this one had been idle for longest.
     Displaced,
+    /// The client or the upstream could not be spoken to by TLS.
+    NoTls,
 }
 
 /// Where the events of a set of proxies go.

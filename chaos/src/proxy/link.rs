@@ -1,24 +1,21 @@
-//! One direction of one connection: the sockets' side of a [`Pipeline`].
+//! One direction of one connection: what stands between a [`Pipeline`] and the two [`Side`]s.
 //!
 //! Memory is taken when there are bytes and given back with them: an idle link holds none. Without effects bytes go
 //! from socket to socket through one buffer for each thread. A link is polled, not spawned: both directions of a
 //! connection are one task, and each socket wakes it through the slots that tokio keeps for one reader and one writer.
 
 use std::cell::RefCell;
-use std::io;
-use std::net::{IpAddr, Shutdown};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
+use super::side::Side;
 use super::state::Shared;
 use super::wire::{Todo, Wire};
 use crate::fault::Direction;
@@ -59,6 +56,8 @@ pub(super) struct Link<'a> {
     silenced: &'a Silenced,
     wire: Option<&'a Wire>,
     alarm: Alarm,
+    /// The stream ended, and its sender did not say that it is complete.
+    cut: bool,
     /// Written on this way of this connection.
     bytes: u64,
 }
@@ -98,6 +97,7 @@ impl<'a> Link<'a> {
             silenced,
             wire,
             alarm: Alarm::default(),
+            cut: false,
             bytes: 0,
         }
     }
@@ -106,9 +106,11 @@ impl<'a> Link<'a> {
     pub fn poll(
         &mut self,
         context: &mut Context<'_>,
-        from: &mut ReadHalf<'_>,
-        to: &mut WriteHalf<'_>,
+        from: &mut impl Side,
+        to: &mut impl Side,
     ) -> Poll<Outcome> {
+        // What the receiver would not take before may go now; that it is gone shows at the next write.
+        let _ = to.poll_flush(context);
         loop {
             self.follow_plan();
             self.take_decided();
@@ -137,10 +139,10 @@ impl<'a> Link<'a> {
 
     /// One step of the pipeline: `None` when it waits (for bytes, for the receiver or for a time that is set),
     /// `Pending` when there is a next step at once.
-    fn advance(&mut self, context: &mut Context<'_>, to: &mut WriteHalf<'_>) -> Option<Poll<Outcome>> {
+    fn advance(&mut self, context: &mut Context<'_>, to: &mut impl Side) -> Option<Poll<Outcome>> {
         let outcome = match self.pipeline.step(Instant::now()) {
             Step::Write(size) => {
-                let written = Pin::new(&mut *to).poll_write(context, &self.pipeline.head()[..size]);
+                let written = to.poll_write(context, &self.pipeline.head()[..size]);
                 match written {
                     Poll::Pending => return None,
                     Poll::Ready(Ok(count)) => {
@@ -155,7 +157,11 @@ impl<'a> Link<'a> {
                 }
             }
             Step::Wait(at) => return self.wait(context, at),
-            Step::Fin => finish(to),
+            Step::Fin => match to.poll_finish(context, self.cut) {
+                Poll::Pending => return None,
+                Poll::Ready(Ok(())) => Outcome::Finished,
+                Poll::Ready(Err(_)) => Outcome::Broken,
+            },
             Step::End(finish) => Outcome::End(finish),
             Step::Broken => Outcome::Broken,
             Step::Gone if self.way == Direction::Upstream => Outcome::End(Finish::Close),
@@ -228,15 +234,10 @@ impl<'a> Link<'a> {
     }
 
     /// Reads once, and writes at once where nothing stands between.
-    fn transfer(
-        &mut self,
-        context: &mut Context<'_>,
-        from: &mut ReadHalf<'_>,
-        to: &mut WriteHalf<'_>,
-    ) -> Moved {
+    fn transfer(&mut self, context: &mut Context<'_>, from: &mut impl Side, to: &mut impl Side) -> Moved {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            match Pin::new(from).poll_read(context, &mut buffer) {
+            match from.poll_read(context, &mut buffer) {
                 Poll::Pending => return Moved::Nothing,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
@@ -249,6 +250,7 @@ impl<'a> Link<'a> {
             let bytes = buffer.filled();
             self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if bytes.is_empty() {
+                self.cut = from.was_cut();
                 self.receive_end(Finish::Close);
                 return Moved::Something;
             }
@@ -258,7 +260,7 @@ impl<'a> Link<'a> {
             }
             let mut sent = 0;
             if self.pipeline.transparent() {
-                match Pin::new(to).poll_write(context, bytes) {
+                match to.poll_write(context, bytes) {
                     Poll::Ready(Ok(count)) => sent = count,
                     Poll::Pending => {}
                     Poll::Ready(Err(_)) => return Moved::Refused,
@@ -292,15 +294,5 @@ impl<'a> Link<'a> {
             }
             _ => Some(Outcome::Broken),
         }
-    }
-}
-
-/// Passes the end of the stream on.
-fn finish(to: &WriteHalf<'_>) -> Outcome {
-    match SockRef::from(to.as_ref()).shutdown(Shutdown::Write) {
-        Ok(()) => Outcome::Finished,
-        // The receiver has closed already, so there is nobody to tell.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Outcome::Finished,
-        Err(_) => Outcome::Broken,
     }
 }

@@ -8,8 +8,10 @@
 mod address;
 mod admission;
 mod alarm;
+mod change;
 mod connection;
 mod deaf;
+mod dial;
 mod error;
 pub mod event;
 mod guard;
@@ -17,8 +19,10 @@ mod link;
 mod listener;
 mod probe;
 mod registry;
+mod side;
 mod signal;
 mod state;
+pub mod tls;
 mod toxics;
 pub mod udp;
 mod wire;
@@ -30,10 +34,12 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+pub(crate) use change::Change;
 pub use error::Error;
 pub use event::Event;
 pub use guard::Guard;
 pub use registry::Registry;
+pub use tls::TlsConfig;
 
 use crate::fault::{Existing, NetworkFault};
 use crate::protocol::Protocol;
@@ -41,7 +47,8 @@ use crate::protocol::fault::WireFault;
 use crate::toxic::pipeline::Finish;
 use crate::toxic::{Transport, Type};
 use event::Events;
-use state::{Gate, Plan, Shared};
+use state::Shared;
+use tls::Tls;
 use udp::Udp;
 
 /// Time that a dial to the upstream may take before the client is told that there is none.
@@ -62,6 +69,15 @@ pub struct ProxyConfig {
     pub protocol: Option<Protocol>,
     /// Given: a proxy of datagrams, which takes no connections.
     pub udp: Option<udp::Config>,
+    /// Which sides are encrypted; `None` where nothing is said: what is encrypted is passed through.
+    pub tls: Option<TlsConfig>,
+}
+
+impl ProxyConfig {
+    /// Reads the files that `tls` names.
+    pub(crate) async fn load_tls(&self) -> Result<Option<Arc<Tls>>, Error> {
+        tls::load(self.tls.as_ref(), self.udp.is_some()).await
+    }
 }
 
 /// What a proxy has done since its start.
@@ -73,6 +89,8 @@ pub struct Counters {
     pub active: u64,
     /// Dials to the upstream that failed or took too long.
     pub refused_dials: u64,
+    /// TLS handshakes, with clients or the upstream, that failed or took too long.
+    pub failed_handshakes: u64,
     /// Connections that a fault or a toxic ended with RST.
     pub reset: u64,
     /// Bytes written to the server.
@@ -94,16 +112,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens and forwards. Fails when the address is malformed or taken.
+    /// Listens and forwards. Fails when the address is malformed or taken, or when the files for TLS cannot be used.
     pub async fn start(config: ProxyConfig) -> Result<Proxy, Error> {
-        let proxy = Proxy::disabled(config, Events::default());
+        let tls = config.load_tls().await?;
+        let proxy = Proxy::disabled(config, tls, Events::default());
         proxy.enable().await?;
         Ok(proxy)
     }
 
     /// A proxy that does not listen until it is enabled; its address is not looked at before.
-    fn disabled(config: ProxyConfig, events: Events) -> Proxy {
-        let shared = Shared::new(config, events);
+    fn disabled(config: ProxyConfig, tls: Option<Arc<Tls>>, events: Events) -> Proxy {
+        let shared = Shared::new(config, tls, events);
         match shared.udp {
             None => tokio::spawn(listener::run(shared.clone())),
             Some(_) => tokio::spawn(udp::run(shared.clone())),
@@ -137,6 +156,12 @@ impl Proxy {
 
     pub fn upstream(&self) -> String {
         self.shared.settings.lock().upstream.clone()
+    }
+
+    /// Which sides are encrypted.
+    pub fn tls(&self) -> TlsConfig {
+        let settings = self.shared.settings.lock();
+        settings.tls.as_ref().map(|tls| tls.config().clone()).unwrap_or_default()
     }
 
     /// Dials `upstream` (`host:port`) for connections that are made from now on.
@@ -207,6 +232,7 @@ impl Proxy {
             accepted: totals.accepted.load(Ordering::Relaxed),
             active: self.shared.live.lock().len() as u64,
             refused_dials: totals.refused_dials.load(Ordering::Relaxed),
+            failed_handshakes: totals.failed_handshakes.load(Ordering::Relaxed),
             reset: totals.reset.load(Ordering::Relaxed),
             bytes_upstream: totals.bytes_upstream.load(Ordering::Relaxed),
             bytes_downstream: totals.bytes_downstream.load(Ordering::Relaxed),
@@ -231,88 +257,6 @@ impl Proxy {
     pub async fn stop(&self) {
         let _change = self.shared.change.lock().await;
         self.shared.stopped.cancel();
-        self.shared.plan.send_modify(|plan| plan.enabled = false);
-        self.shared.wait_for_gate().await;
-        self.shared.end_all(Finish::Close, None).await;
-    }
-
-    pub(crate) async fn enable(&self) -> Result<(), Error> {
-        let _change = self.shared.change.lock().await;
-        self.open().await
-    }
-
-    /// Closes the listener and every connection with FIN; toxics stay.
-    pub(crate) async fn disable(&self) {
-        let _change = self.shared.change.lock().await;
-        self.close().await;
-    }
-
-    /// Changes what is given. A changed address ends all connections; toxics stay. Fails without a change when the
-    /// address cannot be used at all, and leaves the proxy disabled with its new address when it is taken.
-    pub(crate) async fn update(
-        &self,
-        listen: Option<String>,
-        upstream: Option<String>,
-        enabled: Option<bool>,
-    ) -> Result<(), Error> {
-        let listen = listen.unwrap_or_else(|| self.listen());
-        // Before the lock: nobody else has to wait for a name server.
-        let resolved = address::resolve(&listen).await.map_err(Error::Address)?;
-        let _change = self.shared.change.lock().await;
-        let upstream = upstream.unwrap_or_else(|| self.upstream());
-        let wanted = enabled.unwrap_or_else(|| self.enabled());
-        if self.differs(resolved, &upstream) {
-            self.close().await;
-            self.shared.settings.lock().listen = listen;
-            self.shared.plan.send_modify(|plan| plan.address = None);
-            self.set_upstream(upstream);
-        }
-        match wanted {
-            true => self.open().await,
-            false => {
-                self.close().await;
-                Ok(())
-            }
-        }
-    }
-
-    /// True unless the proxy shows these very addresses; port 0 is never the same.
-    pub(crate) fn differs(&self, listen: SocketAddr, upstream: &str) -> bool {
-        self.listen() != listen.to_string() || self.upstream() != upstream
-    }
-
-    async fn open(&self) -> Result<(), Error> {
-        let shared = &self.shared;
-        if shared.stopped.is_cancelled() {
-            return Err(Error::Stopped);
-        }
-        if shared.plan.borrow().enabled {
-            return Ok(());
-        }
-        let listen = shared.settings.lock().listen.clone();
-        // As the port would be if the proxy were enabled.
-        let gate = Plan { enabled: true, ..shared.plan.borrow().clone() }.gate();
-        let address = if let Some(udp) = &shared.udp {
-            udp.bind_text(&listen).await?
-        } else if gate == Gate::Closed {
-            // Nothing may listen now; the listener comes back when the fault heals.
-            address::resolve(&listen).await.map_err(Error::Unresolved)?
-        } else {
-            let socket = listener::bind_text(&listen).await?;
-            let address = socket.local_addr().map_err(|source| Error::Listen { address: listen, source })?;
-            *shared.handover.lock() = Some(socket);
-            address
-        };
-        shared.settings.lock().listen = address.to_string();
-        shared.plan.send_modify(|plan| {
-            plan.address = Some(address);
-            plan.enabled = true;
-        });
-        shared.wait_for_gate().await;
-        Ok(())
-    }
-
-    async fn close(&self) {
         self.shared.plan.send_modify(|plan| plan.enabled = false);
         self.shared.wait_for_gate().await;
         self.shared.end_all(Finish::Close, None).await;

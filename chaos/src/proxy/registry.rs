@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::event::Events;
+use super::tls::Tls;
 use super::{Error, Event, Proxy, ProxyConfig, address};
 use crate::toxic::Toxic;
 
@@ -48,15 +49,19 @@ impl Registry {
         self.inner.events.subscribe()
     }
 
-    /// Starts a proxy under its name. Fails when the name or the address is taken.
+    /// Starts a proxy under its name. Fails when the name or the address is taken, or when the files for TLS cannot be
+    /// used.
     pub async fn create(&self, config: ProxyConfig) -> Result<Proxy, Error> {
-        self.create_with(config, true, Vec::new()).await
+        let tls = config.load_tls().await?;
+        self.create_with(config, tls, true, Vec::new()).await
     }
 
-    /// Makes a proxy; its toxics act before it takes the first connection. Nothing is left when that fails.
+    /// Makes a proxy; its toxics act before it takes the first connection. `tls` is what the setting of `config` was read
+    /// into. Nothing is left when that fails.
     pub(crate) async fn create_with(
         &self,
         mut config: ProxyConfig,
+        tls: Option<Arc<Tls>>,
         enabled: bool,
         toxics: Vec<Toxic>,
     ) -> Result<Proxy, Error> {
@@ -70,11 +75,17 @@ impl Registry {
             let unresolved = if config.udp.is_some() { Error::UnresolvedUdp } else { Error::Unresolved };
             config.listen = resolved.map_err(unresolved)?.to_string();
         }
-        self.start(config, enabled, toxics).await
+        self.start(config, tls, enabled, toxics).await
     }
 
-    async fn start(&self, config: ProxyConfig, enabled: bool, toxics: Vec<Toxic>) -> Result<Proxy, Error> {
-        let proxy = Proxy::disabled(config, self.inner.events.clone());
+    async fn start(
+        &self,
+        config: ProxyConfig,
+        tls: Option<Arc<Tls>>,
+        enabled: bool,
+        toxics: Vec<Toxic>,
+    ) -> Result<Proxy, Error> {
+        let proxy = Proxy::disabled(config, tls, self.inner.events.clone());
         if let Err(error) = prepare(&proxy, enabled, toxics).await {
             proxy.stop().await;
             return Err(error);
@@ -83,21 +94,27 @@ impl Registry {
         Ok(proxy)
     }
 
-    /// The proxy of that name as it is when its addresses are the given ones, else a new one in its place.
+    /// The proxy of that name as it is when its addresses are the given ones, and its TLS where any is given, else a new
+    /// one in its place. `tls` is what the setting of `config` was read into.
     pub(crate) async fn create_or_replace(
         &self,
         config: ProxyConfig,
+        tls: Option<Arc<Tls>>,
         enabled: bool,
         toxics: Vec<Toxic>,
     ) -> Result<Proxy, Error> {
         let resolved = address::resolve(&config.listen).await;
         let _change = self.inner.change.lock().await;
-        let Some(known) = self.get(&config.name) else { return self.start(config, enabled, toxics).await };
-        if known.udp() == config.udp && !known.differs(resolved.map_err(Error::Address)?, &config.upstream) {
+        let Some(known) = self.get(&config.name) else {
+            return self.start(config, tls, enabled, toxics).await;
+        };
+        if known.udp() == config.udp
+            && !known.differs(resolved.map_err(Error::Address)?, &config.upstream, config.tls.as_ref())
+        {
             return Ok(known);
         }
         known.disable().await;
-        let proxy = self.start(config, enabled, toxics).await?;
+        let proxy = self.start(config, tls, enabled, toxics).await?;
         known.stop().await;
         Ok(proxy)
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::ProxyConfig;
 use super::event::{Events, What};
 use super::signal::Signal;
+use super::tls::Tls;
 use super::toxics::Entry;
 use super::udp::Udp;
 use crate::fault::Direction;
@@ -73,12 +74,15 @@ pub(super) struct Kill {
 pub(super) struct Settings {
     pub listen: String,
     pub upstream: String,
+    /// `None`: what is encrypted is passed through.
+    pub tls: Option<Arc<Tls>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     pub accepted: AtomicU64,
     pub refused_dials: AtomicU64,
+    pub failed_handshakes: AtomicU64,
     pub reset: AtomicU64,
     pub bytes_upstream: AtomicU64,
     pub bytes_downstream: AtomicU64,
@@ -115,7 +119,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: ProxyConfig, events: Events) -> Arc<Shared> {
+    /// `tls` is what the setting of `config` was read into.
+    pub fn new(config: ProxyConfig, tls: Option<Arc<Tls>>, events: Events) -> Arc<Shared> {
         Arc::new(Shared {
             name: config.name.into(),
             events,
@@ -123,7 +128,7 @@ impl Shared {
             // Messages are read from streams alone.
             protocol: config.protocol.filter(|_| config.udp.is_none()),
             udp: config.udp.map(Udp::new),
-            settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream }),
+            settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream, tls }),
             plan: watch::Sender::new(Plan {
                 enabled: false,
                 address: None,

@@ -95,6 +95,18 @@ async fn the_protocol_is_shown_where_it_is_not_tcp_and_stays() {
 }
 
 #[tokio::test]
+async fn tls_is_refused_when_it_is_made_and_when_it_is_changed() {
+    let link = Link::to("127.0.0.1:9".parse().expect("an address")).await;
+    let tls = json!({"originate": {"server_name": "a.test", "insecure": true}});
+    let made = json!({"name": "a", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9", "protocol": "udp", "tls": tls});
+    let refused = json!({"error": "tls has no meaning on a udp proxy; leave it out", "status": 400});
+    assert_eq!(post(&link, "/proxies", made.clone()).await, (400, refused.clone()));
+    assert_eq!(post(&link, "/proxies/udp", json!({"tls": tls})).await, (400, refused));
+    assert!(post(&link, "/populate", json!([made])).await.0 == 400);
+    assert_eq!(link.api.proxies().await.expect("a list").len(), 1);
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_and_an_address_that_is_none_are_told() {
     let link = Link::to("127.0.0.1:9".parse().expect("an address")).await;
     let made = link.api.create_udp("quiet", QUIET, "127.0.0.1:9", None).await.expect("a proxy");

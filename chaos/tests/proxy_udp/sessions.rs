@@ -23,6 +23,7 @@ async fn proxy(upstream: &str, udp: udp::Config) -> Proxy {
         seed: 7,
         protocol: None,
         udp: Some(udp),
+        tls: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }

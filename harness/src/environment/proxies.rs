@@ -35,6 +35,7 @@ impl Proxies {
                 seed: run.seed(),
                 protocol: read_along.contains(&name).then(|| name.protocol()),
                 udp: None,
+                tls: None,
             };
             let proxy = registry
                 .create(config)

@@ -99,6 +99,7 @@ impl Link {
             seed: 1,
             protocol: None,
             udp: None,
+            tls: None,
         };
         let proxy = Proxy::start(config).await.expect("a free port");
         let through = redirected(&direct, proxy.listen_address());

@@ -1,0 +1,61 @@
+//! Reaching the upstream, and what becomes of a client when that fails.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+use super::DIAL_TIMEOUT;
+use super::event::{What, micros};
+use super::side::Side;
+use super::state::Shared;
+use crate::fault::Direction;
+use crate::toxic::effect::{Effect, Kind, Touched};
+
+/// Dials `upstream` for a connection; `None` when it does not answer, which is counted and told.
+pub(super) async fn dial(shared: &Shared, number: u64, upstream: String) -> Option<TcpStream> {
+    let began = Instant::now();
+    let reason = match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&upstream)).await {
+        Ok(Ok(server)) => {
+            let took_us = micros(began.elapsed());
+            shared.say(Some(number), || What::Dialled { upstream, took_us });
+            return Some(server);
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", DIAL_TIMEOUT.as_secs()),
+    };
+    shared.totals.refused_dials.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(proxy = &*shared.name, upstream, reason, "failed to dial the upstream");
+    shared.say(Some(number), || What::DialFailed { upstream, reason });
+    None
+}
+
+/// A client whose upstream cannot be reached is closed; behind a blackhole it is not told, and what it sends vanishes.
+pub(super) async fn stay_silent(shared: &Shared, client: &mut impl Side, peer: IpAddr) {
+    let silences = |effect: &&Arc<Effect>| {
+        effect.kind == Kind::Silence && effect.covers(Direction::Downstream) && effect.clients.contain(peer)
+    };
+    let Some(effect) = shared.plan.borrow().effects.iter().find(silences).cloned() else { return };
+    effect.touched.add_connection();
+    poll_fn(|context| swallow(context, client, &effect.touched)).await;
+}
+
+/// Ready when the client goes.
+fn swallow(context: &mut Context<'_>, client: &mut impl Side, touched: &Touched) -> Poll<()> {
+    let mut scratch = [0; 4096];
+    loop {
+        let mut buffer = ReadBuf::new(&mut scratch);
+        match client.poll_read(context, &mut buffer) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                touched.add_swallowed(buffer.filled().len());
+            }
+            Poll::Ready(_) => return Poll::Ready(()),
+        }
+    }
+}
