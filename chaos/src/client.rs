@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 
+use crate::fault::Evidence;
 use crate::proxy::TlsConfig;
 
 /// Longest time that a call may take: a little more than a server gives it.
@@ -53,7 +54,7 @@ pub struct Proxy {
     pub enabled: bool,
     #[serde(default)]
     pub toxics: Vec<Toxic>,
-    /// `udp`; `None` is TCP. Only our own server knows it.
+    /// `udp`, or what is spoken: `pg`, `redis`, `nats`; `None` is TCP. Only our own server knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     /// Milliseconds after which a session of a proxy of datagrams ends in which nothing is said.
@@ -62,6 +63,14 @@ pub struct Proxy {
     /// `None` where nothing is encrypted, or the server knows nothing of it. Its paths are those of the server's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+}
+
+/// A fault of a proxy, with what it has touched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedFault {
+    pub name: String,
+    pub fault: Value,
+    pub evidence: Evidence,
 }
 
 /// A toxic as the API shows it; a name that is empty is left to the server.
@@ -157,6 +166,26 @@ impl Client {
     pub async fn create(&self, name: &str, listen: &str, upstream: &str) -> Result<Proxy, Error> {
         let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true});
         self.call(Method::POST, "/proxies", Some(body)).await
+    }
+
+    /// A proxy of connections on which `protocol` (`pg`, `redis`, `nats`) is spoken, which faults on messages need. Fails on a
+    /// server that knows none, and leaves nothing there.
+    pub async fn create_speaking(
+        &self,
+        name: &str,
+        listen: &str,
+        upstream: &str,
+        protocol: &str,
+        tls: Option<&TlsConfig>,
+    ) -> Result<Proxy, Error> {
+        let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true, "protocol": protocol, "tls": tls});
+        let proxy: Proxy = self.call(Method::POST, "/proxies", Some(body)).await?;
+        if proxy.protocol.as_deref() == Some(protocol) {
+            return Ok(proxy);
+        }
+        self.delete(name).await?;
+        let reason = "the server made a proxy that reads no messages; it was deleted".to_owned();
+        Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
     }
 
     /// A proxy of datagrams; `idle` is how long a session lasts in which nothing is said, else the server's default. Fails
@@ -256,6 +285,28 @@ impl Client {
         self.send(Method::DELETE, &toxic_path(proxy, toxic), None).await.map(drop)
     }
 
+    /// Faults are those of our own server, as scenario files write them; others answer 404.
+    pub async fn faults(&self, proxy: &str) -> Result<Vec<NamedFault>, Error> {
+        self.call(Method::GET, &format!("{}/faults", proxy_path(proxy)), None).await
+    }
+
+    /// `fault` is one word with its values, such as `{"flap": {"up": "1s", "down": "200ms"}}`; without a name it is called by
+    /// its word.
+    pub async fn add_fault(
+        &self,
+        proxy: &str,
+        name: Option<&str>,
+        fault: &Value,
+    ) -> Result<NamedFault, Error> {
+        let body = json!({"name": name, "fault": fault});
+        self.call(Method::POST, &format!("{}/faults", proxy_path(proxy)), Some(body)).await
+    }
+
+    /// Heals a fault; what it touched until then.
+    pub async fn remove_fault(&self, proxy: &str, name: &str) -> Result<NamedFault, Error> {
+        self.call(Method::DELETE, &fault_path(proxy, name), None).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -342,6 +393,10 @@ fn proxy_path(name: &str) -> String {
 
 fn toxic_path(proxy: &str, toxic: &str) -> String {
     format!("{}/toxics/{}", proxy_path(proxy), encoded(toxic))
+}
+
+fn fault_path(proxy: &str, fault: &str) -> String {
+    format!("{}/faults/{}", proxy_path(proxy), encoded(fault))
 }
 
 fn encoded(name: &str) -> String {

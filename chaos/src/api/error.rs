@@ -30,14 +30,15 @@ impl From<Error> for Failure {
             | Error::Toxic(_)
             | Error::FaultOfTcp { .. }
             | Error::Tls(_)
-            | Error::TlsOfUdp => 400,
-            Error::ProxyNotFound | Error::ToxicNotFound | Error::Stopped => 404,
-            Error::ProxyExists | Error::ToxicExists => 409,
+            | Error::TlsOfUdp
+            | Error::Protocol { .. } => 400,
+            Error::ProxyNotFound | Error::ToxicNotFound | Error::FaultNotFound | Error::Stopped => 404,
+            Error::ProxyExists | Error::ToxicExists | Error::FaultExists => 409,
             Error::Listen { .. }
             | Error::ListenUdp { .. }
             | Error::Unresolved(_)
             | Error::UnresolvedUdp(_) => 500,
-            Error::Address(_) | Error::Protocol { .. } => 500,
+            Error::Address(_) => 500,
         };
         Failure { status, message: error.to_string() }
     }

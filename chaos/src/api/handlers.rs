@@ -6,11 +6,11 @@ use super::reply::Reply;
 use super::route::Call;
 use super::server::{Body, Context};
 use super::wire::{self, Description, Fields};
-use super::{VERSION, events, metrics, tls};
+use super::{VERSION, events, faults, metrics, tls};
 use crate::json::Json;
 use crate::proxy::{Change, Error, Proxy, Registry};
 
-type Answer = Result<Reply, Failure>;
+pub(super) type Answer = Result<Reply, Failure>;
 
 pub(super) async fn answer(context: &Context, call: Call, body: Body) -> Reply {
     let registry = &context.registry;
@@ -26,6 +26,10 @@ pub(super) async fn answer(context: &Context, call: Call, body: Body) -> Reply {
         Call::ShowToxic(proxy, toxic) => show_toxic(registry, &proxy, &toxic),
         Call::UpdateToxic(proxy, toxic) => update_toxic(registry, &proxy, &toxic, body).await,
         Call::DeleteToxic(proxy, toxic) => delete_toxic(registry, &proxy, &toxic).await,
+        Call::ListFaults(proxy) => faults::list(registry, &proxy),
+        Call::CreateFault(proxy) => faults::create(registry, &proxy, body).await,
+        Call::ShowFault(proxy, fault) => faults::show(registry, &proxy, &fault),
+        Call::DeleteFault(proxy, fault) => faults::delete(registry, &proxy, &fault).await,
         Call::Reset => reset(registry).await,
         Call::Version => Ok(version()),
         Call::Events => Ok(events::reply(registry, &context.cancel)),
@@ -34,7 +38,7 @@ pub(super) async fn answer(context: &Context, call: Call, body: Body) -> Reply {
     answer.unwrap_or_else(|failure| Reply::failure(&failure))
 }
 
-fn find(registry: &Registry, name: &str) -> Result<Proxy, Failure> {
+pub(super) fn find(registry: &Registry, name: &str) -> Result<Proxy, Failure> {
     Ok(registry.get(name).ok_or(Error::ProxyNotFound)?)
 }
 
@@ -114,7 +118,7 @@ async fn update_toxic(registry: &Registry, name: &str, toxic: &str, body: Body) 
     let fields = Fields::of(body.json().await?, "", "struct { Attributes interface {}; Toxicity float32 }")?;
     let (attributes, toxicity, clients) =
         (fields.attributes()?, fields.float("toxicity")?, fields.clients()?);
-    let updated = proxy.update_toxic(toxic, &attributes, toxicity, clients)?;
+    let updated = proxy.update_toxic(toxic, &attributes, toxicity, clients).await?;
     Ok(Reply::json(200, &wire::toxic_json(&updated)))
 }
 
@@ -125,11 +129,12 @@ async fn delete_toxic(registry: &Registry, name: &str, toxic: &str) -> Answer {
     Ok(Reply::empty(204))
 }
 
-/// Every proxy listens and has no toxics; faults that the harness injected stay.
+/// Every proxy listens and has neither toxics nor faults; those whose guards somebody holds in this process stay.
 async fn reset(registry: &Registry) -> Answer {
     for proxy in registry.list() {
         proxy.enable().await?;
         proxy.remove_toxics();
+        proxy.remove_faults().await;
         proxy.settled().await;
     }
     Ok(Reply::empty(204))

@@ -6,6 +6,7 @@
 
 mod error;
 mod events;
+mod faults;
 mod handlers;
 mod metrics;
 mod populate;

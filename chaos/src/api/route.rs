@@ -17,6 +17,11 @@ pub(super) enum Call {
     ShowToxic(String, String),
     UpdateToxic(String, String),
     DeleteToxic(String, String),
+    /// Ours: any fault of a link, as scenario files write it.
+    ListFaults(String),
+    CreateFault(String),
+    ShowFault(String, String),
+    DeleteFault(String, String),
     Reset,
     Version,
     Metrics,
@@ -65,6 +70,19 @@ pub(super) fn route(method: &str, path: &str, query: Option<&str>, metrics: bool
         },
         ["proxies", proxy, "toxics", toxic] if !proxy.is_empty() && !toxic.is_empty() => {
             of_toxic(method, (*proxy).to_owned(), (*toxic).to_owned())
+        }
+        ["proxies", proxy, "faults"] if !proxy.is_empty() => match method {
+            "GET" => Some(Call::ListFaults((*proxy).to_owned())),
+            "POST" => Some(Call::CreateFault((*proxy).to_owned())),
+            _ => None,
+        },
+        ["proxies", proxy, "faults", fault] if !proxy.is_empty() && !fault.is_empty() => {
+            let (proxy, fault) = ((*proxy).to_owned(), (*fault).to_owned());
+            match method {
+                "GET" => Some(Call::ShowFault(proxy, fault)),
+                "DELETE" => Some(Call::DeleteFault(proxy, fault)),
+                _ => None,
+            }
         }
         _ => return Routed::Unknown,
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::error::Failure;
 use super::tls;
 use crate::json::Json;
+use crate::protocol::Protocol;
 use crate::proxy::{Proxy, ProxyConfig, TlsConfig, udp};
 use crate::toxic::clients::Clients;
 use crate::toxic::{LONGEST, Number, Toxic, Transport, Type};
@@ -51,6 +52,12 @@ impl Fields {
         Ok(found)
     }
 
+    /// A field of any type.
+    pub fn any(&self, name: &str) -> Option<&Json> {
+        let named = |(key, value): &&(String, Json)| key.eq_ignore_ascii_case(name) && *value != Json::Null;
+        self.fields.iter().filter(named).next_back().map(|(_, value)| value)
+    }
+
     pub fn text(&self, name: &str) -> Result<Option<String>, Failure> {
         self.read(name, "string", |value| match value {
             Json::Text(text) => Ok(text.clone()),
@@ -82,21 +89,26 @@ impl Fields {
         })
     }
 
-    /// What a proxy of datagrams is told of itself; `None`: it is to forward connections.
-    fn udp(&self) -> Result<Option<udp::Config>, Failure> {
+    /// What a proxy of datagrams is told of itself, or what is spoken on the connections that are forwarded.
+    fn protocol(&self) -> Result<(Option<udp::Config>, Option<Protocol>), Failure> {
         let protocol = self.text("protocol")?.unwrap_or_default().to_ascii_lowercase();
         let idle = self.whole("idle_timeout")?;
         match (protocol.as_str(), idle) {
-            ("udp", None) => Ok(Some(udp::Config::default())),
+            ("udp", None) => Ok((Some(udp::Config::default()), None)),
             ("udp", Some(millis)) => {
                 let millis = Some(millis).filter(|millis| *millis > 0);
                 let idle = millis.map(|millis| Duration::from_millis(millis).min(LONGEST));
                 let idle = idle.ok_or_else(|| Failure::body("idle_timeout: at least 1 millisecond"))?;
-                Ok(Some(udp::Config { idle, ..udp::Config::default() }))
+                Ok((Some(udp::Config { idle, ..udp::Config::default() }), None))
             }
-            ("" | "tcp", None) => Ok(None),
-            ("" | "tcp", Some(_)) => Err(Failure::body("idle_timeout: only a udp proxy has one")),
-            (other, _) => Err(Failure::body(format!("protocol: `{other}` is neither tcp nor udp"))),
+            (_, Some(_)) => Err(Failure::body("idle_timeout: only a udp proxy has one")),
+            ("" | "tcp", None) => Ok((None, None)),
+            (other, None) => match Protocol::ALL.into_iter().find(|protocol| protocol.name() == other) {
+                Some(protocol) => Ok((None, Some(protocol))),
+                None => {
+                    Err(Failure::body(format!("protocol: `{other}` is none of tcp, udp, pg, redis, nats")))
+                }
+            },
         }
     }
 
@@ -104,7 +116,7 @@ impl Fields {
     pub fn check_protocol(&self, proxy: &Proxy) -> Result<(), Failure> {
         let fixed = |name| Failure::body(format!("{name}: stays; delete the proxy and create it again"));
         let protocol = self.text("protocol")?;
-        if protocol.is_some_and(|given| !given.eq_ignore_ascii_case(proxy.transport().name())) {
+        if protocol.is_some_and(|given| !given.eq_ignore_ascii_case(protocol_of(proxy))) {
             return Err(fixed("protocol"));
         }
         let idle = self.whole("idle_timeout")?;
@@ -186,7 +198,7 @@ impl Description {
         let listen = fields.text("listen")?.unwrap_or_default();
         let upstream = fields.text("upstream")?.unwrap_or_default();
         let enabled = fields.flag("enabled")?.unwrap_or(true);
-        let udp = fields.udp()?;
+        let (udp, protocol) = fields.protocol()?;
         let transport = if udp.is_some() { Transport::Udp } else { Transport::Tcp };
         let listed = fields.list("toxics", "[]toxics.ToxicWrapper")?;
         let mut toxics: Vec<Toxic> = Vec::new();
@@ -196,7 +208,7 @@ impl Description {
             toxics.push(toxic);
         }
         Ok(Description {
-            config: ProxyConfig { name, listen, upstream, seed, protocol: None, udp, tls },
+            config: ProxyConfig { name, listen, upstream, seed, protocol, udp, tls },
             enabled,
             toxics,
         })
@@ -222,6 +234,11 @@ fn described_toxic(value: Json, transport: Transport, before: &[Toxic]) -> Resul
     }
     toxic.merge(&attributes)?;
     Ok(toxic)
+}
+
+/// `tcp`, `udp`, or what is spoken there: `pg`, `redis`, `nats`.
+fn protocol_of(proxy: &Proxy) -> &'static str {
+    proxy.protocol().map_or(proxy.transport().name(), Protocol::name)
 }
 
 fn idle_millis(udp: udp::Config) -> u64 {
@@ -287,8 +304,11 @@ pub(super) fn proxy_json(proxy: &Proxy) -> Json {
         ("toxics".to_owned(), toxics_json(proxy)),
     ];
     // Nothing more for plain TCP: Toxiproxy's clients see what they know.
+    let protocol = protocol_of(proxy);
+    if protocol != Transport::Tcp.name() {
+        fields.push(("protocol".to_owned(), protocol.into()));
+    }
     if let Some(udp) = proxy.udp() {
-        fields.push(("protocol".to_owned(), Transport::Udp.name().into()));
         fields.push(("idle_timeout".to_owned(), Json::Number(idle_millis(udp).to_string())));
     }
     fields.extend(tls::json(&proxy.tls()).map(|tls| ("tls".to_owned(), tls)));

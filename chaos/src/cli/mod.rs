@@ -1,5 +1,6 @@
 //! The command line: Toxiproxy's flags of the server, and verbs like those of its command-line client.
 
+mod faults;
 mod table;
 mod tls;
 mod top;
@@ -87,6 +88,23 @@ impl FromStr for Seed {
 pub enum Protocol {
     Tcp,
     Udp,
+    /// PostgreSQL's.
+    Pg,
+    Redis,
+    Nats,
+}
+
+impl Protocol {
+    /// The API's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Pg => "pg",
+            Protocol::Redis => "redis",
+            Protocol::Nats => "nats",
+        }
+    }
 }
 
 /// What can be asked of a server.
@@ -108,7 +126,7 @@ pub enum Verb {
         /// Address that is forwarded to, host:port.
         #[arg(short, long)]
         upstream: String,
-        /// What is forwarded: connections or datagrams.
+        /// What is forwarded: datagrams, connections, or connections whose messages are read along for faults on them.
         #[arg(long, default_value = "tcp")]
         protocol: Protocol,
         /// With udp: how long a session lasts in which nothing is said, such as 30s [default: the server's, 60s].
@@ -132,6 +150,9 @@ pub enum Verb {
         #[arg(long)]
         times: Option<u64>,
     },
+    /// Add, show or remove a fault, with what it touched; only on our own server.
+    #[command(subcommand, visible_aliases = ["f"])]
+    Fault(faults::FaultVerb),
     /// Add, update or remove a toxic.
     #[command(subcommand, visible_aliases = ["t"])]
     Toxic(ToxicVerb),

@@ -39,7 +39,7 @@ pub async fn run(client: &Client, interval: Duration, times: u64) -> Result<(), 
         let now = read(client).await?;
         let text = page(&before, &now);
         // On a terminal each page takes the place of the one before.
-        let text = if on_terminal { format!("\x1b[H\x1b[2J{text}") } else { text };
+        let text = if on_terminal { format!("\x1b[H\x1b[2J{}", cut(&text, columns())) } else { text };
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to stdout")?;
         drop(out);
@@ -49,6 +49,21 @@ pub async fn run(client: &Client, interval: Duration, times: u64) -> Result<(), 
             return Ok(());
         }
     }
+}
+
+/// Width of the terminal, which may change between two pages.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(usize::MAX)
+}
+
+/// Lines that do not fit end in a mark: a broken line would shift the page.
+fn cut(text: &str, columns: usize) -> String {
+    let fitting = |line: &str| match line.chars().count() > columns {
+        true => line.chars().take(columns.saturating_sub(1)).chain(['…']).collect(),
+        false => line.to_owned(),
+    };
+    text.lines().map(|line| fitting(line) + "\n").collect()
 }
 
 async fn read(client: &Client) -> Result<Reading, Failure> {
@@ -161,6 +176,12 @@ mod tests {
     fn proxy(name: &str, toxics: serde_json::Value) -> Proxy {
         let all = json!({"name": name, "listen": "127.0.0.1:1", "upstream": "u:2", "enabled": true, "toxics": toxics});
         serde_json::from_value(all).expect("a proxy")
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_is_cut_and_says_so() {
+        assert_eq!(cut("NAME  LISTEN\nédb  1\n", 7), "NAME  …\nédb  1\n");
+        assert_eq!(cut("abc\n", usize::MAX), "abc\n");
     }
 
     #[test]

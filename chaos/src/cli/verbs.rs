@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use chaos::client::{Client, Proxy, ProxyChange, Toxic, ToxicChange};
 use serde_json::Map;
 
-use super::{Failure, Protocol, Shared, ToxicVerb, Verb, table, tls, top, variable};
+use super::{Failure, Protocol, Shared, ToxicVerb, Verb, faults, table, tls, top, variable};
 
 pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     let host = shared.host.clone().or_else(|| variable("TOXIPROXY_URL"));
@@ -19,11 +19,15 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
                     return Err(Failure::Arguments("--tls-… goes with --protocol tcp alone"));
                 }
                 (Protocol::Udp, None) => client.create_udp(&name, &listen, &upstream, idle_timeout).await?,
-                (Protocol::Tcp, _) if idle_timeout.is_some() => {
+                (_, _) if idle_timeout.is_some() => {
                     return Err(Failure::Arguments("--idle-timeout goes with --protocol udp alone"));
                 }
                 (Protocol::Tcp, Some(tls)) => client.create_with_tls(&name, &listen, &upstream, &tls).await?,
                 (Protocol::Tcp, None) => client.create(&name, &listen, &upstream).await?,
+                (spoken @ (Protocol::Pg | Protocol::Redis | Protocol::Nats), tls) => {
+                    let protocol = spoken.word();
+                    client.create_speaking(&name, &listen, &upstream, protocol, tls.as_ref()).await?
+                }
             };
             println!("Created new proxy {} on {}", proxy.name, listen_of(&proxy));
         }
@@ -40,6 +44,7 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
             let endless = std::io::stdout().is_terminal();
             top::run(&client, interval, times.unwrap_or(if endless { 0 } else { 1 })).await?;
         }
+        Verb::Fault(verb) => faults::run(&client, verb).await?,
         Verb::Toxic(verb) => change_toxic(&client, verb).await?,
     }
     Ok(())

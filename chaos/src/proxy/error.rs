@@ -46,6 +46,10 @@ pub enum Error {
     TlsOfUdp,
     #[error(transparent)]
     Tls(#[from] super::tls::Error),
+    #[error("fault not found")]
+    FaultNotFound,
+    #[error("fault already exists")]
+    FaultExists,
     #[error("proxy has been stopped")]
     Stopped,
     #[error(

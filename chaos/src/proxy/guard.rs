@@ -72,7 +72,7 @@ impl Guard {
     /// Asks the port at once and then again and again, and counts who is refused and who gets no answer.
     pub(super) async fn probe(&mut self) {
         let Acts::OnBytes(effect) = &self.acts else { return };
-        self.probe = probe::begin(&self.shared, effect.touched.clone()).await;
+        self.probe = Some(probe::begin(&self.shared, effect.touched.clone()).await);
     }
 }
 

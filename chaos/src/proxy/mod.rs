@@ -14,6 +14,7 @@ mod deaf;
 mod dial;
 mod error;
 pub mod event;
+mod faults;
 mod guard;
 mod link;
 mod listener;
@@ -37,6 +38,7 @@ use tokio::sync::broadcast;
 pub(crate) use change::Change;
 pub use error::Error;
 pub use event::Event;
+pub use faults::NamedFault;
 pub use guard::Guard;
 pub use registry::Registry;
 pub use tls::TlsConfig;
@@ -133,6 +135,11 @@ impl Proxy {
     /// What the proxy of datagrams was started with; `None`: it forwards connections.
     pub fn udp(&self) -> Option<udp::Config> {
         self.shared.udp.as_ref().map(|udp| udp.config)
+    }
+
+    /// What was said to be spoken on the link.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.shared.protocol
     }
 
     pub fn transport(&self) -> Transport {
@@ -257,6 +264,7 @@ impl Proxy {
     pub async fn stop(&self) {
         let _change = self.shared.change.lock().await;
         self.shared.stopped.cancel();
+        drop(self.take_faults());
         self.shared.plan.send_modify(|plan| plan.enabled = false);
         self.shared.wait_for_gate().await;
         self.shared.end_all(Finish::Close, None).await;

@@ -109,6 +109,7 @@ impl Registry {
             return self.start(config, tls, enabled, toxics).await;
         };
         if known.udp() == config.udp
+            && known.protocol() == config.protocol
             && !known.differs(resolved.map_err(Error::Address)?, &config.upstream, config.tls.as_ref())
         {
             return Ok(known);

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ProxyConfig;
 use super::event::{Events, What};
+use super::faults::Held;
 use super::signal::Signal;
 use super::tls::Tls;
 use super::toxics::Entry;
@@ -110,6 +111,8 @@ pub(super) struct Shared {
     /// Told whenever a connection has left `live`.
     pub ended: Notify,
     pub toxics: Mutex<Vec<Entry>>,
+    /// Faults that have a name.
+    pub faults: Mutex<Vec<Held>>,
     pub stopped: CancellationToken,
     /// Held by whoever enables, disables, moves or stops the proxy.
     pub change: tokio::sync::Mutex<()>,
@@ -141,6 +144,7 @@ impl Shared {
             live: Mutex::default(),
             ended: Notify::new(),
             toxics: Mutex::default(),
+            faults: Mutex::default(),
             stopped: CancellationToken::new(),
             change: tokio::sync::Mutex::default(),
             next_effect: AtomicU64::new(1),

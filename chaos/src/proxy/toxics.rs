@@ -72,16 +72,11 @@ impl Proxy {
     pub async fn add_toxic(&self, toxic: Toxic) -> Result<(), Error> {
         toxic.check_clients()?;
         toxic.check_transport(self.transport())?;
-        let acts_on_port = toxic.kind.acts_on_port() && toxic.toxicity > 0.0;
+        let acts_on_port = toxic.kind.acts_on_port();
         let resets_existing = toxic.resets_existing();
         let effect = self.put_toxic(toxic)?;
         if acts_on_port {
-            self.shared.wait_for_gate().await;
-            let probe = probe::begin(&self.shared, effect.touched.clone()).await;
-            let mut toxics = self.shared.toxics.lock();
-            if let Some(entry) = toxics.iter_mut().find(|entry| entry.id == effect.id) {
-                entry.probe = probe;
-            }
+            self.follow_port(&effect).await;
         }
         if resets_existing {
             let chosen = |number, client| {
@@ -92,6 +87,20 @@ impl Proxy {
             self.shared.end_those(Finish::Reset, Some(effect.touched.clone()), chosen).await;
         }
         Ok(())
+    }
+
+    /// Returns when the port is as the toxic wants it, and is asked if that is to turn clients away.
+    async fn follow_port(&self, effect: &Effect) {
+        self.shared.wait_for_gate().await;
+        let turns_away = effect.toxicity > 0.0;
+        let probe =
+            if turns_away { Some(probe::begin(&self.shared, effect.touched.clone()).await) } else { None };
+        let mut toxics = self.shared.toxics.lock();
+        // One that was changed or removed meanwhile has its own.
+        let same = |entry: &&mut Entry| entry.id == effect.id && entry.generation == effect.generation;
+        if let Some(entry) = toxics.iter_mut().find(same) {
+            entry.probe = probe;
+        }
     }
 
     fn put_toxic(&self, toxic: Toxic) -> Result<Arc<Effect>, Error> {
@@ -108,14 +117,29 @@ impl Proxy {
         Ok(effect)
     }
 
-    /// Changes what is given of a toxic and leaves the rest; changes nothing when a value is wrong.
-    pub fn update_toxic(
+    /// Changes what is given of a toxic and leaves the rest; changes nothing when a value is wrong. Returns when the port is
+    /// as the toxic wants it.
+    pub async fn update_toxic(
         &self,
         name: &str,
         attributes: &[(String, Json)],
         toxicity: Option<f32>,
         clients: Option<Clients>,
     ) -> Result<Toxic, Error> {
+        let (toxic, effect) = self.change_toxic(name, attributes, toxicity, clients)?;
+        if toxic.kind.acts_on_port() {
+            self.follow_port(&effect).await;
+        }
+        Ok(toxic)
+    }
+
+    fn change_toxic(
+        &self,
+        name: &str,
+        attributes: &[(String, Json)],
+        toxicity: Option<f32>,
+        clients: Option<Clients>,
+    ) -> Result<(Toxic, Arc<Effect>), Error> {
         let mut toxics = self.shared.toxics.lock();
         let entry = toxics.iter_mut().find(|entry| entry.toxic.name == name).ok_or(Error::ToxicNotFound)?;
         let mut changed = entry.toxic.clone();
@@ -126,8 +150,9 @@ impl Proxy {
         entry.toxic = changed;
         entry.common.forget_reserved();
         entry.generation += 1;
-        self.shared.put_effect(entry.effect()?);
-        Ok(entry.toxic.clone())
+        let effect = entry.effect()?;
+        self.shared.put_effect(effect.clone());
+        Ok((entry.toxic.clone(), effect))
     }
 
     /// Takes a toxic off; what it kept back is delivered. The port may open a moment later ([`Proxy::settled`]).
