@@ -227,12 +227,16 @@ fn a_file_creates_proxies_with_their_toxics() {
     let list = r#"[
         {"name": "redis", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:6379",
          "toxics": [{"type": "latency", "attributes": {"latency": 5}}]},
-        {"name": "web", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:80", "enabled": false}
+        {"name": "web", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:80", "enabled": false},
+        {"name": "dns", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:53", "protocol": "udp",
+         "toxics": [{"type": "reorder", "attributes": {"gap": 4}}]}
     ]"#;
     std::fs::write(&file, list).expect("written");
     let server = Server::start(&["-config", file.to_str().expect("text")]);
     assert!(server.done("inspect redis").contains("latency=5 jitter=0"));
     assert!(server.done("inspect web").contains("disabled"));
+    let datagrams = server.done("inspect dns");
+    assert!(datagrams.contains("/udp -> ") && datagrams.contains("rate=10000 gap=4 hold=100"), "{datagrams}");
 }
 
 #[test]
@@ -245,6 +249,10 @@ fn a_file_that_cannot_be_used_ends_the_server() {
         (
             "[{\"name\":\"a\",\"upstream\":\"x:1\",\"toxics\":[{\"type\":\"x\"}]}]",
             "invalid toxic type at toxic 1 at proxy 1",
+        ),
+        (
+            "[{\"name\":\"a\",\"upstream\":\"x:1\",\"protocol\":\"quic\"}]",
+            "protocol: `quic` is neither tcp nor udp",
         ),
     ] {
         std::fs::write(&file, list).expect("written");

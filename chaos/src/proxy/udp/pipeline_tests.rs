@@ -115,6 +115,19 @@ fn latency_counts_from_arrival_and_its_removal_delivers_at_once() {
 }
 
 #[test]
+fn a_change_of_other_effects_leaves_delays_as_they_are() {
+    let latency = |id, delay| effect(id, Kind::Latency { delay: millis(delay), jitter: Duration::ZERO });
+    let (first, second, start) = (latency(1, 100), latency(2, 30), Instant::now());
+    let mut way = Way::at(start, 1, &[first.clone(), second.clone()]);
+    way.receive(0);
+    way.now += millis(10);
+    way.apply(&[first.clone(), second, effect(3, Kind::Noop)]);
+    assert_eq!(way.drain(), Some(start + millis(130)));
+    way.apply(&[first, effect(3, Kind::Noop)]);
+    assert_eq!((way.drain(), way.out.len()), (Some(start + millis(100)), 0));
+}
+
+#[test]
 fn jitter_lets_datagrams_pass_each_other_and_loses_none() {
     let jitter = effect(1, Kind::Latency { delay: millis(50), jitter: millis(50) });
     let mut way = Way::new(1, &[jitter]);
