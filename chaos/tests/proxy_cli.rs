@@ -252,7 +252,7 @@ fn a_file_that_cannot_be_used_ends_the_server() {
         ),
         (
             "[{\"name\":\"a\",\"upstream\":\"x:1\",\"protocol\":\"quic\"}]",
-            "protocol: `quic` is neither tcp nor udp",
+            "protocol: `quic` is none of tcp, udp, pg, redis, nats",
         ),
     ] {
         std::fs::write(&file, list).expect("written");
