@@ -14,6 +14,7 @@ mod deaf;
 mod dial;
 mod error;
 pub mod event;
+mod forward;
 mod guard;
 mod link;
 mod listener;
