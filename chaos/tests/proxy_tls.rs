@@ -1,5 +1,6 @@
 //! TLS on real sockets: what passes through, what is terminated and originated, and what faults see in between.
 
+#[expect(dead_code, reason = "tests of plain connections need more of it")]
 mod proxy_support;
 mod tls_support;
 

@@ -1,5 +1,6 @@
 //! How connections with TLS end: each way in its own time, and in order on one side where it was so on the other.
 
+#[expect(dead_code, reason = "tests of plain connections need more of it")]
 mod proxy_support;
 mod tls_support;
 
@@ -17,9 +18,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// The settings, and whether the server that goes with them speaks TLS.
-const ENCRYPTED: [(fn(&Authority) -> TlsConfig, bool); 3] =
-    [(terminating, false), (originating, true), (both, true)];
+/// A setting, and whether the server that goes with it speaks TLS.
+type Encrypted = (fn(&Authority) -> TlsConfig, bool);
+
+const ENCRYPTED: [Encrypted; 3] = [(terminating, false), (originating, true), (both, true)];
 
 fn how(what: What) -> Option<How> {
     if let What::Ended { how, .. } = what { Some(how) } else { None }

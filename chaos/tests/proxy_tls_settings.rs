@@ -1,6 +1,8 @@
 //! TLS through the API: what is shown, what a change does, and what each wrong setting is answered with.
 
+#[expect(dead_code, reason = "tests of plain connections need more of it")]
 mod proxy_support;
+#[expect(dead_code, reason = "tests without the API need more of it")]
 mod tls_support;
 
 use std::net::SocketAddr;

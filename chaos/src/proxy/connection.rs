@@ -1,4 +1,4 @@
-//! One connection: the client's side, the upstream's, and the two links between them.
+//! One connection: how it is taken, reached, secured and ended. What it carries is the matter of its two links.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -13,19 +13,14 @@ use tokio::net::TcpStream;
 
 use super::admission;
 use super::dial::{dial, stay_silent};
-use super::event::{self, How, Peer, What, micros};
-use super::link::{Link, Outcome, Silenced};
+use super::event::{How, Peer, What, micros};
+use super::link::Outcome;
 use super::side::{End, Side};
 use super::signal::Signal;
 use super::state::{Kill, Live, Shared};
 use super::tls::{Stream, Tls};
-use super::wire::Wire;
-use crate::fault::Direction;
-use crate::protocol::Way;
-use crate::protocol::rule::Report;
 use crate::seed;
-use crate::toxic::effect::Marks;
-use crate::toxic::pipeline::{Finish, Pipeline};
+use crate::toxic::pipeline::Finish;
 
 /// How long a receiver may take to hear that an encrypted connection is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -77,9 +72,9 @@ pub(super) fn draw(shared: &Shared, number: u64, effect: u64) -> f32 {
 
 /// Bytes that a connection carried.
 #[derive(Debug, Clone, Copy, Default)]
-struct Moved {
-    upstream: u64,
-    downstream: u64,
+pub(super) struct Moved {
+    pub upstream: u64,
+    pub downstream: u64,
 }
 
 fn say_ended(shared: &Shared, number: u64, how: How, moved: Moved, lasted: Duration) {
@@ -119,11 +114,11 @@ fn linger_zero(socket: &TcpStream) {
 }
 
 /// What everything about a connection that is served concerns.
-struct Served<'a> {
-    shared: &'a Arc<Shared>,
-    peer: IpAddr,
-    number: u64,
-    signal: &'a Signal,
+pub(super) struct Served<'a> {
+    pub shared: &'a Arc<Shared>,
+    pub peer: IpAddr,
+    pub number: u64,
+    pub signal: &'a Signal,
 }
 
 /// Why there is no TLS with a peer.
@@ -290,64 +285,6 @@ impl Served<'_> {
         };
         (how, moved)
     }
-
-    /// Runs both ways until both have ended, one ends the connection, or an order does.
-    async fn forward<S: Side>(
-        &self,
-        [client, server]: &mut [S; 2],
-        moved: &mut Moved,
-    ) -> Result<Outcome, Kill> {
-        let Served { shared, peer, number, signal } = *self;
-        let silenced = Silenced::default();
-        let marks = Arc::new(Marks::default());
-        let wire = shared.protocol.map(|protocol| {
-            Wire::new(protocol, seed::derive(shared.seed, &["wire", &shared.name, &number.to_string()]))
-        });
-        let link = |way| {
-            Link::new(shared, way, peer, pipeline(shared, number, way, &marks), &silenced, wire.as_ref())
-        };
-        let (mut up, mut down) = (link(Direction::Upstream), link(Direction::Downstream));
-        let (mut up_done, mut down_done) = (false, false);
-        let ended = poll_fn(|context| {
-            if let Poll::Ready(kill) = signal.poll_ended(context) {
-                return Poll::Ready(Err(kill));
-            }
-            loop {
-                if !up_done && let Poll::Ready(outcome) = up.poll(context, client, server) {
-                    if outcome != Outcome::Finished {
-                        return Poll::Ready(Ok(outcome));
-                    }
-                    up_done = true;
-                }
-                if !down_done && let Poll::Ready(outcome) = down.poll(context, server, client) {
-                    if outcome != Outcome::Finished {
-                        return Poll::Ready(Ok(outcome));
-                    }
-                    down_done = true;
-                }
-                if up_done && down_done {
-                    return Poll::Ready(Ok(Outcome::Finished));
-                }
-                say_done(shared, number, &marks, wire.as_ref());
-                let Some(wire) = &wire else { return Poll::Pending };
-                match wire.ending() {
-                    Some(Finish::Reset) => {
-                        return Poll::Ready(Err(Kill { finish: Finish::Reset, touched: None }));
-                    }
-                    Some(Finish::Close) if down_done => return Poll::Ready(Ok(Outcome::End(Finish::Close))),
-                    _ => {}
-                }
-                // A message from the server can have made something for the way up, which was looked at before.
-                if up_done || !wire.waits(Way::Upstream) {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await;
-        say_done(shared, number, &marks, wire.as_ref());
-        *moved = Moved { upstream: up.bytes(), downstream: down.bytes() };
-        ended
-    }
 }
 
 /// Tells both peers that their connections are closed; one that does not listen is not waited for long.
@@ -363,25 +300,33 @@ async fn farewell<S: Side>(sides: &mut [S; 2]) {
     let _ = tokio::time::timeout(FAREWELL, told).await;
 }
 
-/// What effects and rules did to the connection since the last call.
-fn say_done(shared: &Shared, number: u64, marks: &Marks, wire: Option<&Wire>) {
-    for (fault, kind) in marks.fresh() {
-        shared.say(Some(number), || What::Struck { fault, kind });
-    }
-    for Report { rule, way, did } in wire.map(Wire::reports).unwrap_or_default() {
-        let did = event::did(did);
-        shared.say(Some(number), || What::Message { fault: rule, direction: way.into(), did });
-    }
-}
-
-fn pipeline(shared: &Shared, number: u64, way: Direction, marks: &Arc<Marks>) -> Pipeline {
-    let name = if way == Direction::Upstream { "upstream" } else { "downstream" };
-    let rng = seed::stream(shared.seed, &["proxy", &shared.name, &number.to_string(), name]);
-    Pipeline::new(way, rng, marks.clone())
-}
-
 fn no_delay(socket: &TcpStream) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a socket could not be set to TCP_NODELAY");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::{Proxy, ProxyConfig};
+
+    /// Servers keep thousands of idle connections open.
+    #[tokio::test]
+    async fn a_task_that_serves_a_plain_connection_takes_less_than_4_kib() {
+        let config = ProxyConfig {
+            name: "link".into(),
+            listen: "127.0.0.1:0".into(),
+            upstream: "127.0.0.1:1".into(),
+            seed: 0,
+            protocol: None,
+            tls: None,
+        };
+        let proxy = Proxy::start(config).await.expect("a proxy");
+        let client = TcpStream::connect(proxy.listen_address()).await.expect("a connection");
+        let (signal, peer) = (Signal::default(), IpAddr::from([127, 0, 0, 1]));
+        let served = Served { shared: &proxy.shared, peer, number: 1, signal: &signal };
+        let bytes = std::mem::size_of_val(&served.serve(client));
+        assert!(bytes < 4096, "{bytes} bytes");
     }
 }

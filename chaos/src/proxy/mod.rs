@@ -15,6 +15,7 @@ mod dial;
 mod error;
 pub mod event;
 mod faults;
+mod forward;
 mod guard;
 mod link;
 mod listener;
