@@ -61,7 +61,14 @@ async fn a_fault_acts_is_shown_with_its_evidence_and_heals_when_it_is_removed() 
     let healed = server.api.remove_fault("echo", "reset").await.expect("healed");
     assert_eq!(healed.evidence.reset, 1);
     assert_eq!(server.api.faults("echo").await.expect("a list"), []);
-    round_trip(&mut connect(address).await, b"after").await;
+    let mut client = connect(address).await;
+    round_trip(&mut client, b"after").await;
+    let hole = json!({"blackhole": {"sticky": true, "direction": "downstream"}});
+    server.api.add_fault("echo", Some("hole"), &hole).await.expect("a fault");
+    client.write_all(b"lost").await.expect("taken");
+    assert_silent(&mut client).await;
+    let healed = server.api.remove_fault("echo", "hole").await.expect("healed");
+    assert_eq!(healed.evidence.swallowed_bytes, 4);
 }
 
 /// A server of RESP that counts the SETs that it executes.

@@ -63,7 +63,7 @@ async fn create_all(registry: &Registry, list: Json, done: &mut Vec<Json>) -> Re
     let mut loaded = Vec::new();
     for (index, proxy) in wanted.iter().enumerate() {
         let tls = proxy.config.load_tls().await;
-        loaded.push(tls.map_err(|error| Failure::from(Error::from(error)).at("proxy", index))?);
+        loaded.push(tls.map_err(|error| Failure::from(error).at("proxy", index))?);
     }
     for (proxy, tls) in wanted.into_iter().zip(loaded) {
         let made = registry.create_or_replace(proxy.config, tls, proxy.enabled, proxy.toxics).await?;

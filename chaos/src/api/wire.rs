@@ -55,7 +55,7 @@ impl Fields {
     /// A field of any type.
     pub fn any(&self, name: &str) -> Option<&Json> {
         let named = |(key, value): &&(String, Json)| key.eq_ignore_ascii_case(name) && *value != Json::Null;
-        self.fields.iter().filter(named).next_back().map(|(_, value)| value)
+        self.fields.iter().rfind(named).map(|(_, value)| value)
     }
 
     pub fn text(&self, name: &str) -> Result<Option<String>, Failure> {

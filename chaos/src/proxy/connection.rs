@@ -320,6 +320,7 @@ mod tests {
             upstream: "127.0.0.1:1".into(),
             seed: 0,
             protocol: None,
+            udp: None,
             tls: None,
         };
         let proxy = Proxy::start(config).await.expect("a proxy");

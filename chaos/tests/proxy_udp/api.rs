@@ -85,7 +85,11 @@ async fn the_protocol_is_shown_where_it_is_not_tcp_and_stays() {
             "idle_timeout: stays; delete the proxy and create it again",
         ),
         ("/proxies/tcp", json!({"protocol": "udp"}), "protocol: stays; delete the proxy and create it again"),
-        ("/proxies", json!({"name": "a", "protocol": "sctp"}), "protocol: `sctp` is none of tcp, udp, pg, redis, nats"),
+        (
+            "/proxies",
+            json!({"name": "a", "protocol": "sctp"}),
+            "protocol: `sctp` is none of tcp, udp, pg, redis, nats",
+        ),
         ("/proxies", json!({"name": "a", "idle_timeout": 5}), "idle_timeout: only a udp proxy has one"),
         ("/proxies", json!({"protocol": "udp", "idle_timeout": 0}), "idle_timeout: at least 1 millisecond"),
     ] {

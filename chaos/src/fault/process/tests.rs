@@ -76,7 +76,10 @@ fn another_process_with_the_same_pid_is_refused() {
 
 #[test]
 fn a_process_that_ignores_sigterm_is_told_from_one_that_obeys() {
-    let obeys = tree();
+    // Alone: who obeys ends itself and leaves its children.
+    let sleeper = Command::new("sleep").arg("300").spawn().expect("start a program");
+    let handle = ProcessHandle::of(i32::try_from(sleeper.id()).expect("pid")).expect("handle");
+    let obeys = Tree(sleeper, handle);
     assert!(obeys.1.terminate(Duration::from_secs(10)).expect("terminate"));
     let mut stubborn = Command::new("sh")
         .args(["-c", "trap '' TERM; echo ready; sleep 300 & wait; wait"])
