@@ -5,9 +5,8 @@ use super::handlers::{Answer, find};
 use super::reply::Reply;
 use super::server::Body;
 use super::wire::Fields;
-use crate::fault::link::LinkFault;
 use crate::json::Json;
-use crate::proxy::{NamedFault, Registry};
+use crate::proxy::{LinkFault, NamedFault, Registry};
 
 pub(super) fn list(registry: &Registry, proxy: &str) -> Answer {
     let all = find(registry, proxy)?.faults();

@@ -1,8 +1,7 @@
 //! Faults that have a name on their proxy, for those who hold no guard: the API's view of faults.
 
-use super::{Error, Proxy};
+use super::{Error, LinkFault, Proxy};
 use crate::fault::Evidence;
-use crate::fault::link::LinkFault;
 use crate::proxy::Guard;
 
 /// A fault that acts until it is removed by its name, or its proxy is stopped.

@@ -18,6 +18,7 @@ mod faults;
 mod forward;
 mod guard;
 mod link;
+mod link_fault;
 mod listener;
 mod probe;
 mod registry;
@@ -41,6 +42,7 @@ pub use error::Error;
 pub use event::Event;
 pub use faults::NamedFault;
 pub use guard::Guard;
+pub use link_fault::LinkFault;
 pub use registry::Registry;
 pub use tls::TlsConfig;
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::NetworkFault;
+use crate::fault::NetworkFault;
 use crate::protocol::fault::WireFault;
 
 /// A fault on the bytes of a link, or on the messages in them.
