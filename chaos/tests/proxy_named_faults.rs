@@ -66,6 +66,9 @@ async fn a_fault_acts_is_shown_with_its_evidence_and_heals_when_it_is_removed() 
     let hole = json!({"blackhole": {"sticky": true, "direction": "downstream"}});
     server.api.add_fault("echo", Some("hole"), &hole).await.expect("a fault");
     client.write_all(b"lost").await.expect("taken");
+    let proxy = server.registry.get("echo").expect("a proxy");
+    let swallowed = || proxy.fault("hole").is_ok_and(|hole| hole.evidence.swallowed_bytes == 4);
+    eventually("the echo is swallowed", swallowed).await;
     assert_silent(&mut client).await;
     let healed = server.api.remove_fault("echo", "hole").await.expect("healed");
     assert_eq!(healed.evidence.swallowed_bytes, 4);
