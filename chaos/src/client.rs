@@ -179,13 +179,8 @@ impl Client {
         tls: Option<&TlsConfig>,
     ) -> Result<Proxy, Error> {
         let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true, "protocol": protocol, "tls": tls});
-        let proxy: Proxy = self.call(Method::POST, "/proxies", Some(body)).await?;
-        if proxy.protocol.as_deref() == Some(protocol) {
-            return Ok(proxy);
-        }
-        self.delete(name).await?;
-        let reason = "the server made a proxy that reads no messages; it was deleted".to_owned();
-        Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
+        let made = |proxy: &Proxy| proxy.protocol.as_deref() == Some(protocol);
+        self.create_ours(body, made, "the server made a proxy that reads no messages; it was deleted").await
     }
 
     /// A proxy of datagrams; `idle` is how long a session lasts in which nothing is said, else the server's default. Fails
@@ -199,13 +194,9 @@ impl Client {
     ) -> Result<Proxy, Error> {
         let idle = idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
         let body = json!({"name": name, "listen": listen, "upstream": upstream, "protocol": "udp", "idle_timeout": idle});
-        let proxy: Proxy = self.call(Method::POST, "/proxies", Some(body)).await?;
-        if proxy.protocol.as_deref() == Some("udp") {
-            return Ok(proxy);
-        }
-        self.delete(name).await?;
-        let reason = "the server made a TCP proxy, so it knows no other; it was deleted".to_owned();
-        Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
+        let made = |proxy: &Proxy| proxy.protocol.as_deref() == Some("udp");
+        self.create_ours(body, made, "the server made a TCP proxy, so it knows no other; it was deleted")
+            .await
     }
 
     /// A proxy with TLS on one side or both, which our own server alone knows; it reads the files. Fails on a server that
@@ -218,13 +209,25 @@ impl Client {
         tls: &TlsConfig,
     ) -> Result<Proxy, Error> {
         let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true, "tls": tls});
+        let made = |proxy: &Proxy| proxy.tls.is_some();
+        self.create_ours(body, made, "the server made a proxy without TLS, so it knows none; it was deleted")
+            .await
+    }
+
+    /// A proxy of a kind that other servers do not know: they ignore the field and make one of their own kind, which goes
+    /// again when `made` tells so, for `reason`.
+    async fn create_ours(
+        &self,
+        body: Value,
+        made: impl Fn(&Proxy) -> bool,
+        reason: &str,
+    ) -> Result<Proxy, Error> {
         let proxy: Proxy = self.call(Method::POST, "/proxies", Some(body)).await?;
-        if proxy.tls.is_some() {
+        if made(&proxy) {
             return Ok(proxy);
         }
-        self.delete(name).await?;
-        let reason = "the server made a proxy without TLS, so it knows none; it was deleted".to_owned();
-        Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
+        self.delete(&proxy.name).await?;
+        Err(Error::Answer { call: "POST /proxies".to_owned(), reason: reason.to_owned() })
     }
 
     pub async fn update(&self, name: &str, change: &ProxyChange) -> Result<Proxy, Error> {

@@ -43,6 +43,6 @@ fn json(fault: &NamedFault) -> Json {
 }
 
 fn of(value: &impl serde::Serialize) -> Json {
-    let text = serde_json::to_vec(value).unwrap_or_default();
-    Json::first(&text).unwrap_or(Json::Null)
+    let text = serde_json::to_vec(value).expect("faults and evidence are plain data");
+    Json::first(&text).expect("what was just written is JSON")
 }

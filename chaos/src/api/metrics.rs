@@ -130,14 +130,7 @@ fn toxics(page: &mut Page, proxies: &[Proxy]) {
             of.duplicated_bytes
         }),
     ];
-    for (name, help, read) in families {
-        page.family(name, "counter", help);
-        for (proxy, toxics) in &touched {
-            for (toxic, evidence) in toxics {
-                page.sample(name, &labels_of(proxy, toxic), read(evidence));
-            }
-        }
-    }
+    of_toxics(page, &families, &touched);
 }
 
 /// Nothing where no proxy forwards datagrams.
@@ -189,11 +182,16 @@ fn datagrams(page: &mut Page, proxies: &[(&Proxy, Counters)]) {
             of.reordered
         }),
     ];
+    of_toxics(page, &families, &touched);
+}
+
+/// A sample of each family for each toxic of each proxy.
+fn of_toxics<T>(page: &mut Page, families: &[Family<T>], touched: &[(&Proxy, Vec<(Toxic, T)>)]) {
     for (name, help, read) in families {
         page.family(name, "counter", help);
-        for (proxy, toxics) in &touched {
-            for (toxic, datagrams) in toxics {
-                page.sample(name, &labels_of(proxy, toxic), read(datagrams));
+        for (proxy, toxics) in touched {
+            for (toxic, counted) in toxics {
+                page.sample(name, &labels_of(proxy, toxic), read(counted));
             }
         }
     }
