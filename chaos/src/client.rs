@@ -144,6 +144,11 @@ impl Client {
         Client { token, ..self }
     }
 
+    /// `host:port` of the server.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// All proxies, by name.
     pub async fn proxies(&self) -> Result<Vec<Proxy>, Error> {
         let all: Map<String, Value> = self.call(Method::GET, "/proxies", None).await?;
@@ -286,6 +291,16 @@ impl Client {
 
     pub async fn remove_toxic(&self, proxy: &str, toxic: &str) -> Result<(), Error> {
         self.send(Method::DELETE, &toxic_path(proxy, toxic), None).await.map(drop)
+    }
+
+    /// Whether the server knows [faults](Client::faults), as our own does.
+    pub async fn has_faults(&self) -> Result<bool, Error> {
+        match self.faults("no-such-proxy").await {
+            Ok(_) => Ok(true),
+            // A server without the route does not get as far as looking for the proxy.
+            Err(Error::Refused { status: 404, message }) => Ok(message == "proxy not found"),
+            Err(error) => Err(error),
+        }
     }
 
     /// Faults are those of our own server, as scenario files write them; others answer 404.

@@ -21,6 +21,8 @@ pub enum Holding {
     Container { id: String, label: String },
     /// A folder outside the run folder, or a mount below it.
     Folder { path: PathBuf },
+    /// A proxy that was made on a server of Toxiproxy's API at `api` (`host:port`).
+    Proxy { api: String, name: String },
     /// An injected fault: `id` is unique in the run.
     Fault { id: String, kind: String, target: String },
 }
@@ -125,7 +127,10 @@ pub fn sweepable(contents: &Contents, alive: impl Fn(i32, u64) -> bool) -> Optio
     let mut left = contents.open.clone();
     left.retain(|holding| match holding {
         Holding::Process { pid, start_ticks, .. } => alive(*pid, *start_ticks),
-        Holding::Container { .. } | Holding::Folder { .. } | Holding::Fault { .. } => true,
+        Holding::Container { .. }
+        | Holding::Folder { .. }
+        | Holding::Proxy { .. }
+        | Holding::Fault { .. } => true,
     });
     left.reverse();
     Some(left)

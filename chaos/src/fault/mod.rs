@@ -291,6 +291,8 @@ pub struct Evidence {
     pub missed: u64,
     /// Connections and messages that it could not see, because they were encrypted or not understood.
     pub blind: u64,
+    /// Exchanges of the harness' own that met the fault, on a link whose proxy does not count.
+    pub probes: u64,
 }
 
 impl Evidence {
@@ -305,6 +307,7 @@ impl Evidence {
             && self.swallowed_bytes == 0
             && self.processes == 0
             && self.acted == 0
+            && self.probes == 0
     }
 }
 

@@ -46,6 +46,9 @@ pub struct RunArgs {
     /// The server to run instead of the workspace's own
     #[arg(long)]
     pub server: Option<PathBuf>,
+    /// Send the links through a Toxiproxy (or chaos-proxy) that is running, with the faults that it has
+    #[arg(long, value_name = "ADDR", value_parser = super::api_address)]
+    pub toxiproxy: Option<String>,
 }
 
 /// Does what was asked and returns the exit code. `run` gets the scenarios of `chaos run`, all of them checked, and

@@ -51,7 +51,7 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         timeline,
         invariants: INVARIANTS.iter().map(|(name, _)| ((*name).to_owned(), Asked::default())).collect(),
         backend: backend(&args.backend)?,
-        settings: settings()?,
+        settings: settings(args.toxiproxy.as_deref())?,
         server_binary: args.server.clone(),
         server_config,
         tamper: None,
@@ -191,7 +191,7 @@ pub fn job_of(scenario: Scenario, args: &chaos::RunArgs) -> anyhow::Result<Job> 
         plan: plan_of(&scenario),
         invariants: scenario.invariants.clone(),
         backend: backend(wanted)?,
-        settings: settings()?,
+        settings: settings(args.toxiproxy.as_deref())?,
         server_binary: args.server.clone(),
         server_config,
         timeline,
@@ -261,11 +261,16 @@ fn external_urls() -> anyhow::Result<ExternalUrls> {
     Ok(ExternalUrls { postgres: read("DATABASE_URL")?, redis: read("REDIS_URL")?, nats: read("NATS_URL")? })
 }
 
-/// `harness.toml` of the current folder or the workspace; built-in settings without one.
-fn settings() -> anyhow::Result<Settings> {
+/// `harness.toml` of the current folder or the workspace; built-in settings without one. `toxiproxy` stands above what
+/// they say.
+fn settings(toxiproxy: Option<&str>) -> anyhow::Result<Settings> {
     let roots = std::iter::once(PathBuf::new()).chain(workspace());
     let file = roots.map(|root| root.join("harness.toml")).find(|path| path.is_file());
-    Ok(file.map(|path| Settings::load(&path)).transpose()?.unwrap_or_default())
+    let mut settings = file.map(|path| Settings::load(&path)).transpose()?.unwrap_or_default();
+    if let Some(address) = toxiproxy {
+        settings.proxy.toxiproxy = address.to_owned();
+    }
+    Ok(settings)
 }
 
 fn title(name: &str, plan: &Plan) -> String {

@@ -32,6 +32,9 @@ pub struct Args {
     /// Server binary to use instead of building one
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
+    /// Send the links through a Toxiproxy (or chaos-proxy) that is running, with the faults that it has
+    #[arg(long, value_name = "ADDR", conflicts_with = "target", value_parser = super::api_address)]
+    pub toxiproxy: Option<String>,
     /// Folder for the run and its report
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -89,6 +92,9 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
+        for line in ["--toxiproxy https://a:1", "--toxiproxy a:1 --target http://b:2"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
         for line in ["--duration 0s", "--rate 0", "--rate NaN", "--backend moon", "--target nowhere"] {
             assert!(parse(line).is_err(), "{line}");
         }

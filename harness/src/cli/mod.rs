@@ -82,6 +82,11 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> u8 {
     })
 }
 
+/// An address of Toxiproxy's API, as it was written.
+fn api_address(text: &str) -> Result<String, String> {
+    ::chaos::client::Client::new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 fn talk(verbose: u8) {
     let level = match verbose {
         0 => "warn,harness=info,async_nats=off",

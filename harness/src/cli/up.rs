@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::environment::{
-    BackendChoice, Environment, Error, Request, Server, ServerRequest, ServiceName, Settings,
+    BackendChoice, Environment, Error, Request, Server, ServerRequest, ServiceName, Settings, Toxiproxy,
 };
 use crate::run::Run;
 
@@ -22,6 +22,9 @@ pub struct Args {
     /// Server program to use instead of building one
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
+    /// Send the links through a Toxiproxy (or chaos-proxy) that is running, with the faults that it has
+    #[arg(long, value_name = "ADDR", value_parser = super::api_address)]
+    pub toxiproxy: Option<String>,
     /// Images, tags, commands and settings
     #[arg(long, value_name = "FILE", default_value = "harness.toml")]
     pub settings: PathBuf,
@@ -50,13 +53,21 @@ impl From<Backend> for BackendChoice {
 
 /// Exit code 0, 3 when it cannot run here, 5 when something was left behind.
 pub async fn run(args: Args, cancel: CancellationToken) -> anyhow::Result<u8> {
-    let settings = Settings::load(&args.settings)?;
+    let mut settings = Settings::load(&args.settings)?;
+    if let Some(address) = args.toxiproxy {
+        settings.proxy.toxiproxy = address;
+    }
     let id = format!("up-{}", uuid::Uuid::now_v7().simple());
     let run = Run::create(id.clone(), 0, args.runs.join(&id), cancel.clone())?;
     let server = (args.with_server || args.server.is_some())
         .then(|| ServerRequest { binary: args.server, ..ServerRequest::default() });
-    let request = Request { backend: args.backend.into(), settings, server, ..Request::default() };
-    let environment = match Environment::up(&run, request).await {
+    let up = async {
+        let toxiproxy = Toxiproxy::named_in(&settings).await?;
+        let request =
+            Request { backend: args.backend.into(), settings, server, toxiproxy, ..Request::default() };
+        Environment::up(&run, request).await
+    };
+    let environment = match up.await {
         Ok(environment) => environment,
         Err(error @ Error::NotPossible { .. }) => {
             eprintln!("not run: {error}");
@@ -92,9 +103,10 @@ fn describe(run: &Run, environment: &Environment) -> anyhow::Result<String> {
         );
         exports += &format!("export {variable}={}\n", service.proxied_url());
     }
-    match environment.toxiproxy_api() {
-        Some(address) => text += &format!("Toxiproxy API http://{address}\n"),
-        None => text += "Toxiproxy API not served: its port is taken or it is turned off\n",
+    match (environment.toxiproxy(), environment.toxiproxy_api()) {
+        (Some(server), _) => text += &format!("proxies: on {}\n", server.describe()),
+        (None, Some(address)) => text += &format!("Toxiproxy API http://{address}\n"),
+        (None, None) => text += "Toxiproxy API not served: its port is taken or it is turned off\n",
     }
     let file = run.folder().join("env.sh");
     std::fs::write(&file, exports).with_context(|| format!("write {}", file.display()))?;

@@ -11,7 +11,7 @@ use chaos::ledger::{self, Contents, Holding, Ledger};
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder;
 
-use super::{Leftover, container};
+use super::{Leftover, container, link};
 use crate::run::{Run, process_start_ticks};
 
 /// What to do with a run folder.
@@ -114,7 +114,8 @@ async fn remove(holding: &Holding) -> anyhow::Result<()> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         },
-        // A fault acted in a proxy of the dead harness or on processes that are swept themselves.
+        Holding::Proxy { api, name } => link::remove(api, name).await,
+        // A fault acted in a proxy of the dead harness, or on processes or proxies that are swept themselves.
         Holding::Fault { .. } => Ok(()),
     }
 }
@@ -143,6 +144,7 @@ pub async fn verify(run: &Run) -> Vec<Leftover> {
             }
             Holding::Container { id, label } => container_is_there(id, label).await.then_some("container"),
             Holding::Folder { path } => path.exists().then_some("folder"),
+            Holding::Proxy { api, name } => link::is_there(api, name).await.then_some("proxy"),
             Holding::Fault { .. } => Some("fault"),
         };
         if let Some(kind) = kind {
@@ -167,6 +169,7 @@ fn describe(holding: &Holding) -> String {
         Holding::Container { id, label } if id.is_empty() => format!("containers labelled {label}"),
         Holding::Container { id, .. } => format!("container {}", id.get(..12).unwrap_or(id)),
         Holding::Folder { path } => format!("folder {}", path.display()),
+        Holding::Proxy { api, name } => format!("proxy {name} on {api}"),
         Holding::Fault { id, kind, target } => format!("fault {id} ({kind} on {target})"),
     }
 }

@@ -10,6 +10,7 @@ pub mod cleanup;
 mod container;
 pub mod control;
 mod external;
+pub mod link;
 mod nats;
 mod postgres;
 pub mod probe;
@@ -35,11 +36,12 @@ use crate::run::Run;
 pub use backend::{BackendChoice, Chosen, ExternalUrls, Kind};
 pub use container::{EngineReport, engine_report};
 pub use control::Control;
+pub use link::{Link, Toxiproxy};
 pub use server::{Server, ServerRequest, release_build, server_program, server_source, workspace};
 pub use settings::Settings;
 
 use backend::Backend;
-use proxies::Proxies;
+use proxies::{Proxies, Upstream};
 
 /// The services that the runtime needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -96,6 +98,8 @@ pub struct Request {
     pub server: Option<ServerRequest>,
     /// Links whose messages a fault of this run strikes at: their proxies read along from the first byte.
     pub read_along: BTreeSet<ServiceName>,
+    /// Where the links' proxies are made; `None`: in this process.
+    pub toxiproxy: Option<Toxiproxy>,
 }
 
 /// Why an environment did not come up.
@@ -122,7 +126,7 @@ impl Error {
 /// Something that is still there, or did not end as it should.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leftover {
-    /// `process`, `container`, `folder`, `fault`, `server`.
+    /// `process`, `container`, `folder`, `proxy`, `fault`, `server`.
     pub kind: String,
     pub detail: String,
 }
@@ -166,6 +170,7 @@ pub struct Environment {
     server: Option<Server>,
     settings: Settings,
     read_along: BTreeSet<ServiceName>,
+    toxiproxy: Option<Toxiproxy>,
     is_down: bool,
 }
 
@@ -186,7 +191,10 @@ impl Environment {
                 tracing::info!("swept: {line}");
             }
         }
-        let (backend, chosen) = backend::choose(run, &request).await?;
+        let (backend, mut chosen) = backend::choose(run, &request).await?;
+        if let Some(toxiproxy) = &request.toxiproxy {
+            chosen.reason += &format!("; links pass {}", toxiproxy.describe());
+        }
         tracing::info!("backend {}: {}", chosen.kind, chosen.reason);
         // From here on the value owns what is started: an early return drops it and so removes everything.
         let mut environment = Environment {
@@ -199,6 +207,7 @@ impl Environment {
             server: None,
             settings: request.settings,
             read_along: request.read_along,
+            toxiproxy: request.toxiproxy,
             is_down: false,
         };
         environment.start_services().await?;
@@ -219,8 +228,14 @@ impl Environment {
             }
         }))
         .await?;
-        let upstreams = started.iter().map(|(name, started, _)| (*name, started.address.clone())).collect();
-        let proxies = Proxies::start(&self.run, upstreams, &self.read_along, &self.settings.proxy).await?;
+        let upstreams: BTreeMap<ServiceName, Upstream<'_>> = started
+            .iter()
+            .map(|(name, started, _)| (*name, Upstream { address: &started.address, url: &started.url }))
+            .collect();
+        let proxies = match &self.toxiproxy {
+            Some(server) => Proxies::on(server, &self.run, upstreams, &self.read_along).await?,
+            None => Proxies::start(&self.run, upstreams, &self.read_along, &self.settings.proxy).await?,
+        };
         for (name, started, facts) in started {
             let proxied_url = proxies.url_through(name, &started.url)?;
             self.services.insert(
@@ -266,12 +281,27 @@ impl Environment {
         self.services.values()
     }
 
-    /// The proxy between the runtime and a service.
-    pub fn proxy(&self, name: ServiceName) -> &chaos::proxy::Proxy {
+    /// The link between the runtime and a service.
+    pub fn link(&self, name: ServiceName) -> &Link {
         self.proxies.as_ref().expect("an environment that is up has its proxies").get(name)
     }
 
-    /// Where Toxiproxy's API answers; `None` when its port was taken or it is turned off.
+    /// The proxy of this process between the runtime and a service. Panics when the request named a server for them:
+    /// asking for one is then a mistake of the caller.
+    pub fn proxy(&self, name: ServiceName) -> &chaos::proxy::Proxy {
+        match self.link(name) {
+            Link::Own(proxy) => proxy,
+            Link::Remote(link) => panic!("proxy {} is not of this process", link.name()),
+        }
+    }
+
+    /// The server that the links' proxies are on, where the user named one.
+    pub fn toxiproxy(&self) -> Option<&Toxiproxy> {
+        self.toxiproxy.as_ref()
+    }
+
+    /// Where Toxiproxy's API over the proxies of this process answers; `None` when its port was taken, it is turned off,
+    /// or the proxies are elsewhere.
     pub fn toxiproxy_api(&self) -> Option<SocketAddr> {
         self.proxies.as_ref().and_then(Proxies::api_address)
     }
@@ -312,7 +342,7 @@ impl Environment {
             leftovers.extend(server.stop(self.settings.server.grace_slack).await);
         }
         if let Some(proxies) = &self.proxies {
-            proxies.stop().await;
+            proxies.stop(&self.run).await;
         }
         leftovers.extend(self.backend.stop().await);
         self.is_down = true;

@@ -60,6 +60,8 @@ pub struct ServerSettings {
 pub struct ProxySettings {
     /// Where Toxiproxy's API is served, if the port is free.
     pub api: String,
+    /// A server of that API that the links pass, `http://HOST:PORT`; empty: proxies of the harness itself.
+    pub toxiproxy: String,
 }
 
 impl Default for Settings {
@@ -109,7 +111,7 @@ impl Default for ServerSettings {
 
 impl Default for ProxySettings {
     fn default() -> Self {
-        ProxySettings { api: "127.0.0.1:8474".into() }
+        ProxySettings { api: "127.0.0.1:8474".into(), toxiproxy: String::new() }
     }
 }
 
@@ -149,6 +151,11 @@ impl Settings {
         }
         if settings.proxy.api.parse::<std::net::SocketAddr>().is_err_and(|_| !settings.proxy.api.is_empty()) {
             return Err(wrong(format!("proxy.api = {:?}: wanted address:port", settings.proxy.api)));
+        }
+        if !settings.proxy.toxiproxy.is_empty()
+            && let Err(error) = chaos::client::Client::new(&settings.proxy.toxiproxy)
+        {
+            return Err(wrong(format!("proxy.toxiproxy: {error}")));
         }
         Ok(settings)
     }
@@ -201,6 +208,14 @@ mod tests {
     fn an_image_without_a_tag_is_refused() {
         let error = parse("[redis]\nimage = \"registry:5000/redis\"\n").expect_err("no tag");
         assert!(error.to_string().contains("redis.image"), "{error}");
+    }
+
+    #[test]
+    fn an_address_of_a_proxy_server_that_is_none_is_refused() {
+        let error = parse("[proxy]\ntoxiproxy = \"https://a:1\"\n").expect_err("TLS");
+        assert!(error.to_string().contains("proxy.toxiproxy: \"https://a:1\""), "{error}");
+        let settings = parse("[proxy]\ntoxiproxy = \"localhost:8474\"\n").expect("an address");
+        assert_eq!(settings.proxy.toxiproxy, "localhost:8474");
     }
 
     #[test]

@@ -148,6 +148,7 @@ pub fn evidence(e: &Evidence) -> String {
         (e.swallowed_bytes, "swallowed"),
         (e.corrupted_bytes, "corrupted"),
         (e.duplicated_bytes, "duplicated"),
+        (e.probes, "probes"),
         (e.forwarded_bytes, "forwarded"),
     ];
     for (n, what) in measured {

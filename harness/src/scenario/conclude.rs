@@ -91,7 +91,7 @@ fn fault_lines(job: &Job, done: &Done) -> Vec<Criterion> {
         });
     }
     if done.injected_ns.is_some() {
-        lines.push(judge::evidence(&act.id, &act.fault.evidence, &done.evidence));
+        lines.push(judge::evidence(&act.id, &act.fault.evidence, &done.evidence, done.counted));
     }
     lines
 }

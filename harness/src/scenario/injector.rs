@@ -10,11 +10,11 @@ use anyhow::{Context, anyhow, bail};
 use chaos::fault::Evidence;
 use chaos::history::{FaultPhase, FaultRecord};
 use chaos::ledger::Holding;
-use chaos::proxy::Guard;
 use tokio::time::Instant;
 
 use super::timeline::{Act, Plan};
 use super::{Fault, Inject};
+use crate::environment::link::{Acting, Link};
 use crate::environment::{Control, Environment, ServiceName};
 use crate::observe::Recorder;
 use crate::run::Run;
@@ -32,6 +32,8 @@ pub struct Done {
     pub healed_ns: Option<u64>,
     pub verified_gone: bool,
     pub evidence: Evidence,
+    /// False where nobody counts: the evidence then says nothing.
+    pub counted: bool,
     /// What went wrong while injecting, healing or verifying.
     pub trouble: Option<String>,
 }
@@ -62,7 +64,7 @@ struct Stage<'a> {
 /// A fault that acts now. Dropping it heals the network kinds; a process that was stopped or killed is brought back by
 /// [`Stage::heal`], and at the latest removed with the environment.
 enum Active {
-    Network(Guard),
+    OnLink(Acting),
     Process { control: Arc<dyn Control>, touched: u64 },
 }
 
@@ -74,6 +76,7 @@ impl Stage<'_> {
             healed_ns: None,
             verified_gone: false,
             evidence: Evidence::default(),
+            counted: true,
             trouble: None,
         };
         if !self.wait_until(start + self.act.inject).await {
@@ -98,7 +101,8 @@ impl Stage<'_> {
             }
         };
         done.injected_ns = Some(began_ns);
-        self.record(FaultPhase::Injected, active.evidence());
+        self.record(FaultPhase::Injected, active.evidence().await.context("read the evidence")?);
+        done.counted = active.counts();
         self.wait_until(start + self.act.heal).await;
         done.evidence = self.heal(active).await.context("heal")?;
         done.healed_ns = Some(self.run.now_ns());
@@ -110,9 +114,11 @@ impl Stage<'_> {
     }
 
     async fn inject(&self) -> anyhow::Result<Active> {
+        if let Some(fault) = self.fault().inject.on_link() {
+            return Ok(Active::OnLink(self.link()?.inject(&fault).await?));
+        }
         match &self.fault().inject {
-            Inject::Network(fault) => Ok(Active::Network(self.proxy()?.inject(fault.clone()).await?)),
-            Inject::Wire(fault) => Ok(Active::Network(self.proxy()?.inject_wire(fault)?)),
+            Inject::Network(_) | Inject::Wire(_) => unreachable!("they act on links"),
             Inject::Kill => {
                 let control = self.control()?;
                 let touched = control.kill().await?;
@@ -135,7 +141,7 @@ impl Stage<'_> {
 
     async fn heal(&self, active: Active) -> anyhow::Result<Evidence> {
         match active {
-            Active::Network(guard) => Ok(guard.heal().await),
+            Active::OnLink(acting) => acting.heal().await,
             Active::Process { control, touched } => {
                 match self.fault().inject {
                     Inject::Pause => control.resume().await?,
@@ -150,11 +156,8 @@ impl Stage<'_> {
     async fn verify_gone(&self) -> anyhow::Result<()> {
         match &self.fault().inject {
             Inject::Network(_) | Inject::Wire(_) => {
-                let proxy = self.proxy()?;
-                let address = proxy.listen_address();
-                let connect = tokio::time::timeout(GONE_WITHIN, tokio::net::TcpStream::connect(address));
-                connect.await.context("connect in time")?.with_context(|| format!("connect to {address}"))?;
-                Ok(())
+                let healed = tokio::time::timeout(GONE_WITHIN, self.link()?.verify_healed());
+                healed.await.context("connect in time")?
             }
             _ => {
                 let alive = self.control()?.alive().await;
@@ -163,11 +166,11 @@ impl Stage<'_> {
         }
     }
 
-    fn proxy(&self) -> anyhow::Result<&chaos::proxy::Proxy> {
+    fn link(&self) -> anyhow::Result<&Link> {
         let target = &self.fault().target;
         let service = ServiceName::ALL.into_iter().find(|name| name.as_str() == target);
         let service = service.ok_or_else(|| anyhow!("no link leads to `{target}`"))?;
-        Ok(self.environment.proxy(service))
+        Ok(self.environment.link(service))
     }
 
     fn control(&self) -> anyhow::Result<Arc<dyn Control>> {
@@ -209,10 +212,17 @@ impl Stage<'_> {
 }
 
 impl Active {
-    fn evidence(&self) -> Evidence {
+    fn counts(&self) -> bool {
         match self {
-            Active::Network(guard) => guard.evidence(),
-            Active::Process { touched, .. } => Evidence { processes: *touched, ..Evidence::default() },
+            Active::OnLink(acting) => acting.counts(),
+            Active::Process { .. } => true,
+        }
+    }
+
+    async fn evidence(&self) -> anyhow::Result<Evidence> {
+        match self {
+            Active::OnLink(acting) => acting.evidence().await,
+            Active::Process { touched, .. } => Ok(Evidence { processes: *touched, ..Evidence::default() }),
         }
     }
 }

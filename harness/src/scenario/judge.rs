@@ -235,15 +235,23 @@ fn line(o: &Operation) -> String {
     .to_owned()
 }
 
-/// Whether a fault touched enough to have been a test.
-pub fn evidence(fault: &str, wanted: &Wanted, found: &Evidence) -> Criterion {
+/// Whether a fault touched enough to have been a test. `counted`: somebody counted what it touched.
+pub fn evidence(fault: &str, wanted: &Wanted, found: &Evidence, counted: bool) -> Criterion {
     let missing = wanted.missing(found);
     let outcome = if missing.is_empty() {
         Outcome::Pass
+    } else if !counted {
+        Outcome::Inconclusive("the proxy does not count what this fault touches".into())
     } else {
         Outcome::Inconclusive("the fault did not bite, so nothing was tested".into())
     };
-    let detail = if missing.is_empty() { wanted.sentences().join(", ") } else { missing.join(", ") };
+    let detail = if !missing.is_empty() {
+        missing.join(", ")
+    } else if found.probes > 0 {
+        format!("the proxy does not count; {} exchanges of the harness met the fault", found.probes)
+    } else {
+        wanted.sentences().join(", ")
+    };
     Criterion { name: format!("evidence {fault}"), kind: Kind::Validity, outcome, detail, proof: vec![] }
 }
 

@@ -167,12 +167,27 @@ fn a_lost_change_of_status_is_found() {
 #[test]
 fn a_fault_that_did_not_bite_makes_the_run_inconclusive() {
     let wanted = Wanted { refused: 1, reset: 1, ..Wanted::default() };
-    let none = evidence("redis-refused", &wanted, &Evidence { refused: 4, ..Evidence::default() });
+    let none = evidence("redis-refused", &wanted, &Evidence { refused: 4, ..Evidence::default() }, true);
     assert_eq!(none.detail, "reset 0 of at least 1");
     assert_eq!(Verdict::of(&[none]), Verdict::Inconclusive);
     let enough =
-        evidence("redis-refused", &wanted, &Evidence { refused: 4, reset: 2, ..Evidence::default() });
+        evidence("redis-refused", &wanted, &Evidence { refused: 4, reset: 2, ..Evidence::default() }, true);
     assert_eq!(enough.outcome, Outcome::Pass);
+}
+
+#[test]
+fn a_fault_that_nobody_counts_is_judged_by_our_own_exchanges_or_not_at_all() {
+    let wanted = Wanted { delayed_bytes: 1, ..Wanted::default() };
+    let unseen = evidence("redis-slow", &wanted, &Evidence::default(), false);
+    assert_eq!(
+        unseen.outcome,
+        Outcome::Inconclusive("the proxy does not count what this fault touches".into())
+    );
+    let met = evidence("redis-slow", &wanted, &Evidence { probes: 3, ..Evidence::default() }, true);
+    assert_eq!(met.outcome, Outcome::Pass);
+    assert_eq!(met.detail, "the proxy does not count; 3 exchanges of the harness met the fault");
+    let missed = evidence("redis-slow", &wanted, &Evidence::default(), true);
+    assert_eq!(Verdict::of(&[missed]), Verdict::Inconclusive);
 }
 
 #[test]

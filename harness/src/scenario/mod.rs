@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use chaos::fault::NetworkFault;
 use chaos::protocol::fault::WireFault;
+use chaos::proxy::LinkFault;
 
 use check::Check;
 use evidence::Wanted;
@@ -147,6 +148,15 @@ impl Inject {
             Inject::Kill => "kill",
             Inject::Pause => "pause",
             Inject::Terminate { .. } => "terminate",
+        }
+    }
+
+    /// As a link takes it; `None` for a fault on a process.
+    pub fn on_link(&self) -> Option<LinkFault> {
+        match self {
+            Inject::Network(fault) => Some(LinkFault::Network(fault.clone())),
+            Inject::Wire(fault) => Some(LinkFault::Wire(fault.clone())),
+            Inject::Kill | Inject::Pause | Inject::Terminate { .. } => None,
         }
     }
 }

@@ -2,38 +2,52 @@
 
 use std::collections::BTreeSet;
 
-use super::Inject;
 use super::timeline::Plan;
 use crate::environment::BackendChoice;
+use crate::environment::link::Dialect;
 use crate::verdict::{Criterion, Kind, Outcome};
 
-/// A line for each fault that needs a process which the run will not have started: servers of the user's own are reached
-/// through proxies and never signalled. The server under test is always the run's own.
-pub fn not_possible(backend: &BackendChoice, plan: &Plan) -> Vec<Criterion> {
-    if !matches!(backend, BackendChoice::External(_)) {
-        return vec![];
-    }
+/// A line for each fault that this run could not have: one on a process that it will not have started (servers of the
+/// user's own are reached through proxies and never signalled; the server under test is always the run's own), or one on
+/// a link whose proxy is made on a server that does not know it. `proxies` is that server's dialect.
+pub fn not_possible(backend: &BackendChoice, proxies: Option<Dialect>, plan: &Plan) -> Vec<Criterion> {
     let mut seen = BTreeSet::new();
-    let line = |fault: &super::Fault| Criterion {
-        name: format!("fault {}", fault.id),
-        kind: Kind::Validity,
-        outcome: Outcome::NotRun(format!("the harness did not start {}", fault.target)),
-        detail: format!(
-            "`{}` needs a process that the harness started; run it with --backend process or container",
-            fault.inject.kind()
-        ),
-        proof: vec![],
-    };
-    plan.acts
-        .iter()
-        .filter(|act| {
-            let on_link = matches!(act.fault.inject, Inject::Network(_) | Inject::Wire(_));
-            !on_link && act.fault.target != "runtime"
-        })
+    let faults = plan.acts.iter().filter_map(|act| Some((act, reason(backend, proxies, &act.fault)?)));
+    faults
         // Once for all rounds of a repeated scenario.
-        .filter(|act| seen.insert((&act.scenario, &act.fault.id)))
-        .map(|act| line(&act.fault))
+        .filter(|(act, _)| seen.insert((&act.scenario, &act.fault.id)))
+        .map(|(act, (short, detail))| Criterion {
+            name: format!("fault {}", act.fault.id),
+            kind: Kind::Validity,
+            outcome: Outcome::NotRun(short),
+            detail,
+            proof: vec![],
+        })
         .collect()
+}
+
+/// In short, and with what to do.
+fn reason(
+    backend: &BackendChoice,
+    proxies: Option<Dialect>,
+    fault: &super::Fault,
+) -> Option<(String, String)> {
+    let kind = fault.inject.kind();
+    if let Some(on_link) = fault.inject.on_link() {
+        let lacks = proxies?.lacks(&on_link)?;
+        let detail = format!(
+            "`{kind}` on {}: {lacks}; run it through `chaos-proxy`, or without --toxiproxy",
+            fault.target
+        );
+        return Some(("the Toxiproxy server does not have it".into(), detail));
+    }
+    let not_ours = matches!(backend, BackendChoice::External(_)) && fault.target != "runtime";
+    not_ours.then(|| {
+        (
+            format!("the harness did not start {}", fault.target),
+            format!("`{kind}` needs a process that the harness started; run it with --backend process or container"),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -43,7 +57,7 @@ mod tests {
     use chaos::fault::NetworkFault;
 
     use super::super::timeline::Act;
-    use super::super::{Fault, Start};
+    use super::super::{Fault, Inject, Start};
     use super::*;
     use crate::environment::ExternalUrls;
 
@@ -83,7 +97,7 @@ mod tests {
 
     #[test]
     fn processes_of_others_are_not_touched_and_links_and_our_own_server_are() {
-        let lines = not_possible(&BackendChoice::External(ExternalUrls::default()), &plan());
+        let lines = not_possible(&BackendChoice::External(ExternalUrls::default()), None, &plan());
         let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
         assert_eq!(names, ["fault postgres-kill", "fault redis-pause", "fault nats-terminate"]);
         assert_eq!(lines[0].outcome, Outcome::NotRun("the harness did not start postgres".into()));
@@ -92,7 +106,21 @@ mod tests {
     #[test]
     fn own_services_take_every_fault() {
         for backend in [BackendChoice::Auto, BackendChoice::Container, BackendChoice::Process] {
-            assert_eq!(not_possible(&backend, &plan()), vec![]);
+            assert_eq!(not_possible(&backend, None, &plan()), vec![]);
+            assert_eq!(not_possible(&backend, Some(Dialect::Faults), &plan()), vec![]);
         }
+    }
+
+    #[test]
+    fn a_server_of_toxics_alone_is_not_asked_for_what_it_does_not_have() {
+        let mut plan = plan();
+        let delay = Duration::from_millis(100);
+        let latency = NetworkFault::Latency { delay, jitter: Duration::ZERO, direction: Default::default() };
+        plan.acts.push(act(1, "redis", Inject::Network(latency)));
+        let lines = not_possible(&BackendChoice::Process, Some(Dialect::Toxics), &plan);
+        let told: Vec<(&str, &str)> = lines.iter().map(|l| (l.name.as_str(), l.detail.as_str())).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].0, "fault redis-reset");
+        assert!(told[0].1.starts_with("`reset` on redis: Toxiproxy's `reset_peer`"), "{told:?}");
     }
 }

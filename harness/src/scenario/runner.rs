@@ -25,6 +25,7 @@ use super::window::{Phases, Span};
 use super::{Inject, Invariants, Scenario, judge, timeline};
 use crate::environment::{
     BackendChoice, Environment, Error as UpError, Leftover, Request, ServerRequest, ServiceName, Settings,
+    Toxiproxy,
 };
 use crate::load::{self, LoadOutcome, Plan};
 use crate::observe::recorder::Second;
@@ -118,7 +119,15 @@ impl Evidence {
 /// Runs the job to its end. Errors become criteria: there is always something to report.
 pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
     let mut evidence = Evidence::nothing();
-    evidence.criteria = possible::not_possible(&job.backend, &job.timeline);
+    let toxiproxy = match Toxiproxy::named_in(&job.settings).await {
+        Ok(toxiproxy) => toxiproxy,
+        Err(error) => {
+            evidence.criteria.push(not_up(&error));
+            return evidence;
+        }
+    };
+    let dialect = toxiproxy.as_ref().map(Toxiproxy::dialect);
+    evidence.criteria = possible::not_possible(&job.backend, dialect, &job.timeline);
     if !evidence.criteria.is_empty() {
         tracing::warn!("the backend cannot do what the run asks for: nothing is started");
         return evidence;
@@ -129,6 +138,7 @@ pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
         settings: job.settings.clone(),
         server: Some(ServerRequest { config: job.server_config.clone(), binary: job.server_binary.clone() }),
         read_along: job.read_along(),
+        toxiproxy,
     };
     let environment = match Environment::up(run, request).await {
         Ok(environment) => environment,

@@ -86,6 +86,7 @@ pub fn job(scenario: Scenario, server: Option<&Path>) -> Job {
         seed: None,
         backend: "process".into(),
         server: server.map(Path::to_path_buf),
+        toxiproxy: None,
     };
     let mut job = conduct::job_of(scenario, &args).expect("a job");
     let mut profile = job.plan.profile;
