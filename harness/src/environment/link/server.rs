@@ -158,6 +158,7 @@ fn means_gone(error: &ApiError) -> bool {
 }
 
 fn client(address: &str) -> Result<Client, ApiError> {
-    let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
+    let token = std::env::var_os(TOKEN).and_then(|token| token.into_string().ok());
+    let token = token.filter(|token| !token.is_empty());
     Ok(Client::new(address)?.with_token(token))
 }
