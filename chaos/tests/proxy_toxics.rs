@@ -12,7 +12,7 @@ use proxy_support::*;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A proxy before an echo, and the API's client.
@@ -172,6 +172,89 @@ async fn truncate_and_duplicate_and_corrupt_change_what_arrives() {
     let got = read_bytes(&mut client, 4).await;
     assert!(got.iter().zip(b"abcd").all(|(got, sent)| (got ^ sent).count_ones() == 1), "{got:?}");
     assert_eq!(link.evidence().corrupted_bytes, 4);
+}
+
+/// Lower bounds alone: a machine that is busy makes everything later, and nothing earlier.
+#[tokio::test]
+async fn a_stall_keeps_back_what_follows_the_first_bytes_until_it_is_removed() {
+    let link = Link::spawn().await;
+    link.add("stall", json!({"after": 4}), &[]).await;
+    let mut client = connect(link.address).await;
+    client.write_all(b"abcdefgh").await.expect("written");
+    assert_eq!(read_bytes(&mut client, 4).await, b"abcd");
+    assert_silent(&mut client).await;
+    link.remove().await;
+    assert_eq!(read_bytes(&mut client, 4).await, b"efgh");
+    link.add("stall", json!({"after": 0, "duration": 300}), &[]).await;
+    let mut client = connect(link.address).await;
+    let began = Instant::now();
+    round_trip(&mut client, b"late").await;
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    round_trip(&mut client, b"at once").await;
+    assert!(link.evidence().delayed_bytes >= 4);
+}
+
+#[tokio::test]
+async fn a_flap_that_is_down_keeps_everything_back_until_it_is_up() {
+    let link = Link::spawn().await;
+    let mut client = connect(link.address).await;
+    round_trip(&mut client, b"before").await;
+    // Down at once and for as long as the test may take.
+    link.add("flap", json!({"up": 0, "down": 600_000}), &[]).await;
+    client.write_all(b"kept").await.expect("written");
+    assert_silent(&mut client).await;
+    link.remove().await;
+    assert_eq!(read_bytes(&mut client, 4).await, b"kept");
+    link.add("flap", json!({"up": 600_000, "down": 1}), &[]).await;
+    link.assert_passes().await;
+    link.remove().await;
+    // Whoever asks at any time is answered within a turn.
+    link.add("flap", json!({"up": 50, "down": 50}), &[]).await;
+    for _ in 0..5 {
+        link.assert_passes().await;
+    }
+}
+
+#[tokio::test]
+async fn a_shared_bandwidth_is_one_for_all_connections() {
+    const EACH: usize = 10_000;
+    let link = Link::spawn().await;
+    // 40 kB a second: four times 10 kB take a second together, whoever they belong to.
+    link.add("shared_bandwidth", json!({"rate": 40}), &[]).await;
+    let began = Instant::now();
+    let clients = (0..4).map(|_| async {
+        let mut client = connect(link.address).await;
+        client.write_all(&[7; EACH]).await.expect("written");
+        read_bytes(&mut client, EACH).await
+    });
+    let all = futures::future::join_all(clients).await;
+    assert!(all.iter().all(|got| got == &[7; EACH]));
+    // A connection with the rate to itself would be done in a quarter of it.
+    assert!(began.elapsed() >= Duration::from_millis(990), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn delays_are_drawn_from_what_was_given() {
+    let link = Link::spawn().await;
+    for (kind, attributes, least) in [
+        ("latency_normal", json!({"mean": 200, "deviation": 0}), 200),
+        ("latency_pareto", json!({"minimum": 150, "shape": 1_000_000}), 150),
+        (
+            "latency_quantiles",
+            json!({"p0": 120, "p50": 130, "p90": 130, "p99": 130, "p999": 130, "p100": 130}),
+            120,
+        ),
+    ] {
+        link.add(kind, attributes, &[]).await;
+        let mut client = connect(link.address).await;
+        for _ in 0..3 {
+            let began = Instant::now();
+            round_trip(&mut client, b"late").await;
+            assert!(began.elapsed() >= Duration::from_millis(least), "{kind}: {:?}", began.elapsed());
+        }
+        assert_eq!(link.evidence().delayed_bytes, 12, "{kind}");
+        link.remove().await;
+    }
 }
 
 #[tokio::test]
