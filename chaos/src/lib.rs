@@ -14,7 +14,7 @@
 //! checker
 //! history
 //! fault ledger
-//! json seed
+//! json seed sync
 //! ```
 
 pub mod api;
@@ -27,4 +27,5 @@ pub mod ledger;
 pub mod protocol;
 pub mod proxy;
 pub mod seed;
+mod sync;
 pub mod toxic;

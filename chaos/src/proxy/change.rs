@@ -42,7 +42,7 @@ impl Proxy {
         if self.differs(resolved, &upstream, tls.as_ref()) {
             self.close().await;
             self.shared.settings.lock().listen = listen;
-            self.shared.plan.send_modify(|plan| plan.address = None);
+            self.shared.followed.plan.send_modify(|plan| plan.address = None);
             self.set_upstream(upstream);
         }
         if tls.is_some() {
@@ -69,12 +69,12 @@ impl Proxy {
         if shared.stopped.is_cancelled() {
             return Err(Error::Stopped);
         }
-        if shared.plan.borrow().enabled {
+        if shared.followed.plan.borrow().enabled {
             return Ok(());
         }
         let listen = shared.settings.lock().listen.clone();
         // As the port would be if the proxy were enabled.
-        let gate = Plan { enabled: true, ..shared.plan.borrow().clone() }.gate();
+        let gate = Plan { enabled: true, ..shared.followed.plan.borrow().clone() }.gate();
         let address = if let Some(udp) = &shared.udp {
             udp.bind_text(&listen).await?
         } else if gate == Gate::Closed {
@@ -87,7 +87,7 @@ impl Proxy {
             address
         };
         shared.settings.lock().listen = address.to_string();
-        shared.plan.send_modify(|plan| {
+        shared.followed.plan.send_modify(|plan| {
             plan.address = Some(address);
             plan.enabled = true;
         });
@@ -96,7 +96,7 @@ impl Proxy {
     }
 
     async fn close(&self) {
-        self.shared.plan.send_modify(|plan| plan.enabled = false);
+        self.shared.followed.plan.send_modify(|plan| plan.enabled = false);
         self.shared.wait_for_gate().await;
         self.shared.end_all(Finish::Close, None).await;
     }

@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use super::admission;
 use super::dial::{dial, stay_silent};
 use super::event::{How, Peer, What, micros};
+use super::followed::Live;
 use super::link::Outcome;
 use super::side::{End, Side};
-use super::signal::Signal;
-use super::state::{Kill, Live, Shared};
+use super::state::{Kill, Shared, Signal};
 use super::tls::{Stream, Tls};
 use crate::seed;
 use crate::toxic::pipeline::Finish;
@@ -33,7 +33,7 @@ struct Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.shared.live.lock().remove(&self.number);
+        self.shared.followed.live.lock().remove(&self.number);
         self.shared.ended.notify_waiters();
     }
 }
@@ -41,12 +41,13 @@ impl Drop for Listed {
 /// Starts the task of an accepted connection, or resets it where a fault says so.
 pub(super) fn spawn(shared: Arc<Shared>, client: TcpStream, peer: IpAddr, number: u64) {
     let signal = Arc::new(Signal::default());
-    shared.live.lock().insert(number, Live { signal: signal.clone(), client: peer });
+    shared.followed.live.lock().insert(number, Live { signal: signal.clone(), client: peer });
     let listed = Listed { shared: shared.clone(), number };
     // Looked at after listing: a fault that begins now finds the connection in one of the two ways.
-    let resets =
-        admission::resets(&shared.plan.borrow().effects, peer, |effect| draw(&shared, number, effect.id))
-            .cloned();
+    let resets = admission::resets(&shared.followed.plan.borrow().effects, peer, |effect| {
+        draw(&shared, number, effect.id)
+    })
+    .cloned();
     if let Some(effect) = resets {
         let kill = Kill { finish: Finish::Reset, touched: Some(effect.touched.clone()) };
         end(&shared, &kill, [&client]);

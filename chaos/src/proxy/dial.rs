@@ -40,7 +40,7 @@ pub(super) async fn stay_silent(shared: &Shared, client: &mut impl Side, peer: I
     let silences = |effect: &&Arc<Effect>| {
         effect.kind == Kind::Silence && effect.covers(Direction::Downstream) && effect.clients.contain(peer)
     };
-    let Some(effect) = shared.plan.borrow().effects.iter().find(silences).cloned() else { return };
+    let Some(effect) = shared.followed.plan.borrow().effects.iter().find(silences).cloned() else { return };
     effect.touched.add_connection();
     poll_fn(|context| swallow(context, client, &effect.touched)).await;
 }

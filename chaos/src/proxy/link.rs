@@ -182,16 +182,12 @@ impl<'a> Link<'a> {
     }
 
     fn follow_plan(&mut self) {
-        let version = self.shared.version();
-        if self.followed == Some(version) {
-            return;
-        }
-        self.followed = Some(version);
-        let (effects, rules) = {
-            let plan = self.shared.plan.borrow();
-            (plan.effects.clone(), plan.rules.clone())
-        };
-        if let Some(wire) = self.wire {
+        let looked = self
+            .shared
+            .followed
+            .follow(&mut self.followed, |plan| (plan.effects.clone(), plan.rules.clone()));
+        let Some((effects, rules)) = looked else { return };
+        if let (Some(wire), Some(version)) = (self.wire, self.followed) {
             wire.follow(version, &rules);
         }
         let concerns = |effect: &Arc<Effect>| effect.clients.contain(self.client);

@@ -62,7 +62,7 @@ impl Port {
 
 /// Runs until the proxy is stopped.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut plan = shared.plan.subscribe();
+    let mut plan = shared.followed.plan.subscribe();
     let mut port = Port::Closed(None);
     loop {
         let wanted = plan.borrow_and_update().clone();
@@ -100,7 +100,11 @@ async fn follow(shared: &Shared, port: Port, wanted: Gate, address: Option<Socke
     let opened = match wanted {
         Gate::Closed => {
             // Only a refused port is kept; one that the user disabled is free for others.
-            return Port::Closed(if shared.plan.borrow().enabled { socket(address).ok() } else { None });
+            return Port::Closed(if shared.followed.plan.borrow().enabled {
+                socket(address).ok()
+            } else {
+                None
+            });
         }
         Gate::Open => open(shared, address).map(Port::Open),
         Gate::Deaf => deafen(shared, address).await.map(|port| Port::Deaf { _port: port }),

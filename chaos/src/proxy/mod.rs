@@ -15,6 +15,7 @@ mod dial;
 mod error;
 pub mod event;
 mod faults;
+mod followed;
 mod forward;
 mod guard;
 mod link;
@@ -156,7 +157,7 @@ impl Proxy {
     /// Where clients connect; stays the same while connections are refused. Unspecified and port 0 before the first
     /// listen of a proxy that was made disabled.
     pub fn listen_address(&self) -> SocketAddr {
-        self.shared.plan.borrow().address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+        self.shared.followed.plan.borrow().address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// The address as Toxiproxy shows it: resolved while the proxy is enabled, else as it was given.
@@ -180,7 +181,7 @@ impl Proxy {
     }
 
     pub fn enabled(&self) -> bool {
-        self.shared.plan.borrow().enabled
+        self.shared.followed.plan.borrow().enabled
     }
 
     /// Makes a fault act, on live connections too, until its guard is healed or dropped. Returns when it does: the
@@ -240,7 +241,7 @@ impl Proxy {
         let totals = &self.shared.totals;
         Counters {
             accepted: totals.accepted.load(Ordering::Relaxed),
-            active: self.shared.live.lock().len() as u64,
+            active: self.shared.followed.live.lock().len() as u64,
             refused_dials: totals.refused_dials.load(Ordering::Relaxed),
             failed_handshakes: totals.failed_handshakes.load(Ordering::Relaxed),
             reset: totals.reset.load(Ordering::Relaxed),
@@ -254,7 +255,7 @@ impl Proxy {
 
     /// Faults and toxics that act now.
     pub fn active_faults(&self) -> usize {
-        let plan = self.shared.plan.borrow();
+        let plan = self.shared.followed.plan.borrow();
         plan.effects.len() + plan.rules.len()
     }
 
@@ -268,7 +269,7 @@ impl Proxy {
         let _change = self.shared.change.lock().await;
         self.shared.stopped.cancel();
         drop(self.take_faults());
-        self.shared.plan.send_modify(|plan| plan.enabled = false);
+        self.shared.followed.plan.send_modify(|plan| plan.enabled = false);
         self.shared.wait_for_gate().await;
         self.shared.end_all(Finish::Close, None).await;
     }

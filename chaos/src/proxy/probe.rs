@@ -36,7 +36,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, touched: Arc<Touched>) -> DropGu
 
 async fn ask(shared: &Shared, touched: &Touched) {
     let port = || {
-        let plan = shared.plan.borrow();
+        let plan = shared.followed.plan.borrow();
         plan.address.filter(|_| plan.enabled)
     };
     let Some(address) = port() else { return };

@@ -4,29 +4,32 @@
 //! it, so looking costs it two atomic loads and no lock.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use futures::task::AtomicWaker;
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, AtomicWaker, Mutex, Ordering};
 
-use super::state::Kill;
-
-#[derive(Debug, Default)]
-pub(super) struct Signal {
+/// `K` is an order to end.
+#[derive(Debug)]
+pub(super) struct Signal<K> {
     waker: AtomicWaker,
     raised: AtomicBool,
-    kill: Mutex<Option<Kill>>,
+    kill: Mutex<Option<K>>,
 }
 
-impl Signal {
+impl<K> Default for Signal<K> {
+    fn default() -> Self {
+        Signal { waker: AtomicWaker::new(), raised: AtomicBool::new(false), kill: Mutex::new(None) }
+    }
+}
+
+impl<K: Clone> Signal<K> {
     /// Makes the connection look at the plan again.
     pub fn wake(&self) {
         self.waker.wake();
     }
 
     /// Orders the connection to end; a later order replaces one that was not obeyed yet.
-    pub fn end(&self, kill: Kill) {
+    pub fn end(&self, kill: K) {
         *self.kill.lock() = Some(kill);
         self.raised.store(true, Ordering::Release);
         self.waker.wake();
@@ -34,7 +37,7 @@ impl Signal {
 
     /// The order to end, if there is one; the task of `context` is woken by the next call of the others. Whoever looks at
     /// the plan has to call this first, or a change between the two is missed.
-    pub fn poll_ended(&self, context: &Context<'_>) -> Poll<Kill> {
+    pub fn poll_ended(&self, context: &Context<'_>) -> Poll<K> {
         self.waker.register(context.waker());
         if self.raised.load(Ordering::Acquire)
             && let Some(kill) = self.kill.lock().clone()
@@ -45,7 +48,7 @@ impl Signal {
     }
 
     /// Waits for the order to end.
-    pub async fn ended(&self) -> Kill {
+    pub async fn ended(&self) -> K {
         poll_fn(|context| self.poll_ended(context)).await
     }
 }

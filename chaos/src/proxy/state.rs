@@ -1,6 +1,5 @@
 //! What the listener, the connections and the handles of one proxy share.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::ProxyConfig;
 use super::event::{Events, What};
 use super::faults::Held;
-use super::signal::Signal;
+use super::followed::Followed;
+use super::signal;
 use super::tls::Tls;
 use super::toxics::Entry;
 use super::udp::Udp;
@@ -57,19 +57,14 @@ impl Plan {
     }
 }
 
-/// A connection that is open.
-#[derive(Debug)]
-pub(super) struct Live {
-    pub signal: Arc<Signal>,
-    pub client: IpAddr,
-}
-
 /// An order to a connection to end.
 #[derive(Debug, Clone)]
 pub(super) struct Kill {
     pub finish: Finish,
     pub touched: Option<Arc<Touched>>,
 }
+
+pub(super) type Signal = signal::Signal<Kill>;
 
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -101,14 +96,13 @@ pub(super) struct Shared {
     /// Set where datagrams are forwarded and not connections.
     pub udp: Option<Udp>,
     pub settings: Mutex<Settings>,
-    pub plan: watch::Sender<Plan>,
-    /// How the port is, where `plan` says how it is to be.
+    pub followed: Followed<Plan, Kill>,
+    /// How the port is, where the plan says how it is to be.
     pub gate: watch::Sender<Gate>,
     /// A bound listener for the listener task, from a caller that wanted to see binding fail.
     pub handover: Mutex<Option<TcpListener>>,
     pub totals: Totals,
-    pub live: Mutex<HashMap<u64, Live>>,
-    /// Told whenever a connection has left `live`.
+    /// Told whenever a connection is not live any more.
     pub ended: Notify,
     pub toxics: Mutex<Vec<Entry>>,
     /// Faults that have a name.
@@ -117,8 +111,6 @@ pub(super) struct Shared {
     /// Held by whoever enables, disables, moves or stops the proxy.
     pub change: tokio::sync::Mutex<()>,
     next_effect: AtomicU64,
-    /// Counts the changes of the plan's effects and rules.
-    version: AtomicU64,
 }
 
 impl Shared {
@@ -132,7 +124,7 @@ impl Shared {
             protocol: config.protocol.filter(|_| config.udp.is_none()),
             udp: config.udp.map(Udp::new),
             settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream, tls }),
-            plan: watch::Sender::new(Plan {
+            followed: Followed::new(Plan {
                 enabled: false,
                 address: None,
                 effects: Arc::default(),
@@ -141,14 +133,12 @@ impl Shared {
             gate: watch::Sender::new(Gate::Closed),
             handover: Mutex::new(None),
             totals: Totals::default(),
-            live: Mutex::default(),
             ended: Notify::new(),
             toxics: Mutex::default(),
             faults: Mutex::default(),
             stopped: CancellationToken::new(),
             change: tokio::sync::Mutex::default(),
             next_effect: AtomicU64::new(1),
-            version: AtomicU64::new(0),
         })
     }
 
@@ -171,12 +161,13 @@ impl Shared {
     /// Adds the effect, or replaces the one with its id.
     pub fn put_effect(&self, effect: Arc<Effect>) {
         let began = What::began(&effect);
-        self.change_plan(|plan| {
+        self.followed.change(|plan| {
             let effects = Arc::make_mut(&mut plan.effects);
             match effects.iter_mut().find(|known| known.id == effect.id) {
                 Some(known) => *known = effect,
                 None => effects.push(effect),
             }
+            true
         });
         self.say(None, || began);
     }
@@ -184,14 +175,16 @@ impl Shared {
     /// `kind` is the word for it in events.
     pub fn add_rule(&self, rule: Arc<Rule>, kind: &'static str) {
         let fault = rule.id;
-        self.change_plan(|plan| Arc::make_mut(&mut plan.rules).push(rule));
+        self.followed.change(|plan| {
+            Arc::make_mut(&mut plan.rules).push(rule);
+            true
+        });
         self.say(None, || What::Began { fault, kind, direction: Direction::Both });
     }
 
     /// Does nothing when it is gone already, as after a healing whose guard is dropped.
     pub fn remove_rule(&self, id: u64) {
-        if self.plan.borrow().rules.iter().any(|rule| rule.id == id) {
-            self.change_plan(|plan| Arc::make_mut(&mut plan.rules).retain(|rule| rule.id != id));
+        if self.followed.change(|plan| take_out(&mut plan.rules, |rule| rule.id == id)) {
             self.say(None, || What::Healed { fault: id });
         }
     }
@@ -201,27 +194,13 @@ impl Shared {
         self.events.say(&self.name, connection, what);
     }
 
-    fn change_plan(&self, change: impl FnOnce(&mut Plan)) {
-        self.plan.send_modify(change);
-        self.version.fetch_add(1, Ordering::Release);
-        for live in self.live.lock().values() {
-            live.signal.wake();
-        }
-    }
-
-    /// Grows with every change of the plan's effects and rules.
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
-    }
-
     pub fn new_effect_id(&self) -> u64 {
         self.next_effect.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Does nothing when it is gone already, as after a healing whose guard is dropped.
     pub fn remove_effect(&self, id: u64) {
-        if self.plan.borrow().effects.iter().any(|effect| effect.id == id) {
-            self.change_plan(|plan| Arc::make_mut(&mut plan.effects).retain(|effect| effect.id != id));
+        if self.followed.change(|plan| take_out(&mut plan.effects, |effect| effect.id == id)) {
             self.say(None, || What::Healed { fault: id });
         }
     }
@@ -229,7 +208,7 @@ impl Shared {
     /// Waits until the port is as the plan wants it, however the plan changes meanwhile.
     pub async fn wait_for_gate(&self) {
         let mut gate = self.gate.subscribe();
-        let mut plan = self.plan.subscribe();
+        let mut plan = self.followed.plan.subscribe();
         loop {
             let wanted = plan.borrow_and_update().gate();
             let is = *gate.borrow_and_update();
@@ -256,17 +235,11 @@ impl Shared {
         touched: Option<Arc<Touched>>,
         chosen: impl Fn(u64, IpAddr) -> bool,
     ) {
-        let mut ending: Vec<u64> = Vec::new();
-        for (number, live) in self.live.lock().iter() {
-            if chosen(*number, live.client) {
-                live.signal.end(Kill { finish, touched: touched.clone() });
-                ending.push(*number);
-            }
-        }
+        let mut ending = self.followed.order_to_end(&Kill { finish, touched }, chosen);
         loop {
             let ended = self.ended.notified();
             {
-                let live = self.live.lock();
+                let live = self.followed.live.lock();
                 ending.retain(|number| live.contains_key(number));
             }
             if ending.is_empty() {
@@ -275,4 +248,13 @@ impl Shared {
             ended.await;
         }
     }
+}
+
+/// False when there was none.
+fn take_out<T>(list: &mut Arc<Vec<Arc<T>>>, is_it: impl Fn(&T) -> bool) -> bool {
+    let is_there = list.iter().any(|one| is_it(one));
+    if is_there {
+        Arc::make_mut(list).retain(|one| !is_it(one));
+    }
+    is_there
 }

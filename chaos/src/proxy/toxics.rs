@@ -148,7 +148,6 @@ impl Proxy {
         changed.clients = clients.unwrap_or(changed.clients);
         changed.check_clients()?;
         entry.toxic = changed;
-        entry.common.forget_reserved();
         entry.generation += 1;
         let effect = entry.effect()?;
         self.shared.put_effect(effect.clone());

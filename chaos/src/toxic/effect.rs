@@ -155,8 +155,8 @@ impl Kind {
 pub struct Common {
     /// When the effect began.
     pub since: Instant,
-    /// Until when the shared bandwidth is given away.
-    paid_until: Mutex<Option<Instant>>,
+    /// Of the shared bandwidth: for which generation of the effect, and until when it is given away.
+    reserved: Mutex<(u64, Option<Instant>)>,
     /// Connections that were failed.
     failed: AtomicU64,
 }
@@ -164,20 +164,20 @@ pub struct Common {
 impl Common {
     /// Of an effect that begins at `since`.
     pub fn new(since: Instant) -> Common {
-        Common { since, paid_until: Mutex::new(None), failed: AtomicU64::new(0) }
+        Common { since, reserved: Mutex::default(), failed: AtomicU64::new(0) }
     }
 
-    /// Takes the next free stretch of a shared rate, no earlier than `earliest`; when it ends.
-    pub fn reserve(&self, earliest: Instant, takes: Duration) -> Instant {
-        let mut paid_until = self.paid_until.lock();
-        let end = paid_until.map_or(earliest, |until| until.max(earliest)) + takes;
-        *paid_until = Some(end);
+    /// Takes the next free stretch of a shared rate, no earlier than `earliest`; when it ends. What was reserved at the rate
+    /// of an earlier generation is forgotten, and who has not heard of the change yet has no claim on the new rate.
+    pub fn reserve(&self, generation: u64, earliest: Instant, takes: Duration) -> Instant {
+        let mut reserved = self.reserved.lock();
+        if generation < reserved.0 {
+            return earliest + takes;
+        }
+        let until = reserved.1.filter(|_| reserved.0 == generation);
+        let end = until.map_or(earliest, |until| until.max(earliest)) + takes;
+        *reserved = (generation, Some(end));
         end
-    }
-
-    /// Forgets what was reserved at a rate that has changed.
-    pub fn forget_reserved(&self) {
-        *self.paid_until.lock() = None;
     }
 
     /// True for the first `connections` calls.
@@ -324,5 +324,23 @@ impl Marks {
             return Vec::new();
         }
         std::mem::take(&mut *self.fresh.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_reserved_at_another_rate_binds_nobody() {
+        let start = Instant::now();
+        let common = Common::new(start);
+        let (slow, quick) = (Duration::from_secs(100), Duration::from_secs(1));
+        assert_eq!(common.reserve(0, start, slow), start + slow);
+        assert_eq!(common.reserve(0, start, slow), start + 2 * slow);
+        assert_eq!(common.reserve(1, start, quick), start + quick);
+        // A connection that has not seen the change yet.
+        assert_eq!(common.reserve(0, start, slow), start + slow);
+        assert_eq!(common.reserve(1, start, quick), start + 2 * quick);
     }
 }

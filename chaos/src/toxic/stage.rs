@@ -224,7 +224,7 @@ impl Stage {
         let (piece, due) = *self.piece.get_or_insert_with(|| {
             let piece = size.min(burst(rate));
             let earliest = now.checked_sub(BURST).unwrap_or(now).max(self.effect.common.since);
-            (piece, self.effect.common.reserve(earliest, wire_time(piece, rate)))
+            (piece, self.effect.common.reserve(self.effect.generation, earliest, wire_time(piece, rate)))
         });
         (piece.min(size), due)
     }

@@ -157,12 +157,8 @@ impl<'a> Flow<'a> {
     }
 
     fn follow_plan(&mut self) {
-        let version = self.shared.version();
-        if self.followed == Some(version) {
-            return;
-        }
-        self.followed = Some(version);
-        let effects = self.shared.plan.borrow().effects.clone();
+        let looked = self.shared.followed.follow(&mut self.followed, |plan| plan.effects.clone());
+        let Some(effects) = looked else { return };
         let client = self.session.client.ip();
         let effects: Vec<Arc<Effect>> =
             effects.iter().filter(|effect| effect.clients.contain(client)).cloned().collect();
@@ -256,7 +252,7 @@ impl<'a> Flow<'a> {
             if self.session.signal.poll_ended(context).is_ready() {
                 return Poll::Ready(News::End);
             }
-            if self.followed != Some(self.shared.version()) || self.session.has_mail() {
+            if self.followed != Some(self.shared.followed.version()) || self.session.has_mail() {
                 return Poll::Ready(News::Look);
             }
             match wake {

@@ -16,8 +16,8 @@ use super::add;
 use super::session::{self, Session};
 use super::table::Table;
 use crate::proxy::event::{How, What};
-use crate::proxy::signal::Signal;
-use crate::proxy::state::{Gate, Live, Shared};
+use crate::proxy::followed::Live;
+use crate::proxy::state::{Gate, Shared, Signal};
 
 /// Pause before a port that is taken is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -56,7 +56,7 @@ pub(super) fn enlarge_buffers(socket: &impl std::os::fd::AsFd) {
 
 /// Runs until the proxy is stopped.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut plan = shared.plan.subscribe();
+    let mut plan = shared.followed.plan.subscribe();
     let mut port: Option<Arc<Port>> = None;
     loop {
         let (wanted, address) = {
@@ -151,7 +151,7 @@ fn begin(shared: &Arc<Shared>, port: &Arc<Port>, client: SocketAddr, now: Instan
     let number = shared.totals.accepted.fetch_add(1, Ordering::Relaxed) + 1;
     let signal = Arc::new(Signal::default());
     let session = Arc::new(Session::new(number, client, signal.clone(), shared));
-    shared.live.lock().insert(number, Live { signal, client: client.ip() });
+    shared.followed.live.lock().insert(number, Live { signal, client: client.ip() });
     shared.say(Some(number), || What::Accepted { client: client.to_string() });
     let displaced = port.sessions.lock().insert(client, number, session.clone(), now);
     if let Some(displaced) = displaced {

@@ -17,8 +17,7 @@ use super::flow::{Flow, Moved};
 use super::listener::{Port, enlarge_buffers};
 use super::{Udp, add};
 use crate::proxy::event::{How, What, micros};
-use crate::proxy::signal::Signal;
-use crate::proxy::state::{Kill, Shared};
+use crate::proxy::state::{Kill, Shared, Signal};
 use crate::proxy::{DIAL_TIMEOUT, address};
 use crate::toxic::pipeline::Finish;
 
@@ -119,7 +118,7 @@ impl Drop for Listed {
             port.sessions.lock().remove(self.session.client, self.session.number);
         }
         // Only after the port's socket is let go: who waits for the end may want to bind its address.
-        self.shared.live.lock().remove(&self.session.number);
+        self.shared.followed.live.lock().remove(&self.session.number);
         self.shared.ended.notify_waiters();
     }
 }
