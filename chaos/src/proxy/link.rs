@@ -23,7 +23,8 @@ use crate::protocol::Way;
 use crate::toxic::effect::{Effect, Touched};
 use crate::toxic::pipeline::{Finish, Pipeline, Step};
 
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// One for each thread, so its size costs nothing; docs/benchmarks.md has what larger reads bring.
+const SCRATCH_BYTES: usize = 256 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);

@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use super::effect::{Effect, Kind, Marks};
 use super::slices::Slices;
 
-/// Paced bytes go out in pieces worth at most this long, and at most this much unused time is made up for.
-const BURST: Duration = Duration::from_millis(10);
+/// Paced bytes go out in pieces worth at most this long, and at most so much unused time is made up for: together 10 ms, which
+/// is the most that comes before its time.
+const PIECE: Duration = Duration::from_millis(4);
+const MADE_UP: Duration = Duration::from_millis(6);
 /// Rates of single bytes and chunks count millionths.
 const MILLION: u32 = 1_000_000;
 
@@ -212,8 +214,8 @@ impl Stage {
     /// A piece leaves when its own time on the wire has passed, so the rate is never exceeded, not even at first.
     fn bandwidth(&mut self, size: usize, rate: u64, now: Instant) -> (usize, Instant) {
         let (piece, due) = *self.piece.get_or_insert_with(|| {
-            let piece = size.min(burst(rate));
-            let from = now.checked_sub(BURST).unwrap_or(now).max(self.paid_until);
+            let piece = size.min(at_once(rate));
+            let from = now.checked_sub(MADE_UP).unwrap_or(now).max(self.paid_until);
             (piece, from + wire_time(piece, rate))
         });
         (piece.min(size), due)
@@ -222,8 +224,8 @@ impl Stage {
     /// The same, with the time on the wire taken from what all connections share, in the order in which they ask.
     fn shared_bandwidth(&mut self, size: usize, rate: u64, now: Instant) -> (usize, Instant) {
         let (piece, due) = *self.piece.get_or_insert_with(|| {
-            let piece = size.min(burst(rate));
-            let earliest = now.checked_sub(BURST).unwrap_or(now).max(self.effect.common.since);
+            let piece = size.min(at_once(rate));
+            let earliest = now.checked_sub(MADE_UP).unwrap_or(now).max(self.effect.common.since);
             (piece, self.effect.common.reserve(self.effect.generation, earliest, wire_time(piece, rate)))
         });
         (piece.min(size), due)
@@ -308,8 +310,9 @@ fn until_up(up: Duration, down: Duration, passed: Duration) -> Duration {
 }
 
 /// Bytes that leave at once at `rate` bytes a second.
-fn burst(rate: u64) -> usize {
-    usize::try_from(rate / 100).unwrap_or(usize::MAX).max(1)
+fn at_once(rate: u64) -> usize {
+    let bytes = u128::from(rate) * PIECE.as_millis() / 1_000;
+    usize::try_from(bytes).unwrap_or(usize::MAX).max(1)
 }
 
 /// Time that `bytes` take at `rate` bytes a second; at most a year.

@@ -4,6 +4,7 @@
 //! are compared; a figure is the median of its rounds. Subjects are processes of their own: processor time and memory are
 //! read from outside. What could not be measured is a dash and a line that says why, never a number.
 
+pub mod accuracy;
 pub mod clients;
 pub mod memory;
 pub mod subject;

@@ -78,11 +78,7 @@ impl Subject {
 
     /// `chaos-proxy` in a process of its own, without toxics.
     pub async fn ours(targets: Targets) -> anyhow::Result<Subject> {
-        let program = release_build("chaos", &["--bin", "chaos-proxy"], "chaos-proxy").await?;
-        let port = free_port().context("find a free port")?;
-        let mut child = spawn(Command::new(program).args(["-port", &port.to_string()]))?;
-        let api = format!("127.0.0.1:{port}");
-        ready(&api, &mut child).await?;
+        let (child, api) = server().await?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let subject = Subject::through_api("chaos-proxy", &api, targets).await?;
         Ok(Subject { pid, _process: Some(child), ..subject })
@@ -129,6 +125,16 @@ impl Subject {
         };
         Ok(Subject { name: name.to_owned(), address, redis, pid: None, _process: None })
     }
+}
+
+/// `chaos-proxy` in a process of its own, killed when dropped, and its API's address.
+pub async fn server() -> anyhow::Result<(Child, String)> {
+    let program = release_build("chaos", &["--bin", "chaos-proxy"], "chaos-proxy").await?;
+    let port = free_port().context("find a free port")?;
+    let mut child = spawn(Command::new(program).args(["-port", &port.to_string()]))?;
+    let api = format!("127.0.0.1:{port}");
+    ready(&api, &mut child).await?;
+    Ok((child, api))
 }
 
 /// Removes what [`Subject::named`] has made on the user's server.

@@ -1,17 +1,18 @@
-//! `harness bench proxy`: the price of our proxy beside a direct connection, a naive forwarder and others.
+//! `harness bench`: what a proxy costs beside a direct connection, a naive forwarder and others, and how exactly it acts.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use chaos::client::Client;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::subject::{self, Named, Subject, Targets};
 use crate::bench::upstream::Upstream;
-use crate::bench::{self, Options};
+use crate::bench::{self, Options, accuracy};
 use crate::environment::free_port;
 use crate::environment::process::binaries::{Binaries, Search};
 use crate::environment::process::fetch;
@@ -26,7 +27,25 @@ pub struct Args {
 enum What {
     /// Rates, latency and memory of the fault proxy without toxics
     Proxy(ProxyArgs),
+    /// How exactly latency and bandwidth are kept to
+    Accuracy(AccuracyArgs),
 }
+
+#[derive(Debug, clap::Args)]
+struct AccuracyArgs {
+    /// A server of Toxiproxy's API to measure instead of chaos-proxy, http://HOST:PORT
+    #[arg(long, value_name = "ADDR", value_parser = super::api_address)]
+    toxiproxy: Option<String>,
+    /// Length of the measurement of each rate
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    lasts: Duration,
+    /// Also write the table to this file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Thousand bytes a second of the bandwidths that are measured.
+const RATES: [u64; 5] = [10, 100, 1_000, 10_000, 100_000];
 
 #[derive(Debug, clap::Args)]
 struct ProxyArgs {
@@ -57,11 +76,44 @@ struct ProxyArgs {
 }
 
 pub async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Result<u8> {
-    let What::Proxy(args) = &args.what;
+    let measured = async {
+        match &args.what {
+            What::Proxy(args) => proxy(args).await,
+            What::Accuracy(args) => accuracy(args).await,
+        }
+    };
     tokio::select! {
-        done = proxy(args) => done,
+        done = measured => done,
         () = cancel.cancelled() => bail!("interrupted"),
     }
+}
+
+async fn accuracy(args: &AccuracyArgs) -> anyhow::Result<u8> {
+    let upstream =
+        Upstream::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.context("start the upstream")?;
+    // Killed when it is dropped.
+    let (_server, api) = match &args.toxiproxy {
+        Some(address) => (None, address.clone()),
+        None => subject::server().await.map(|(child, api)| (Some(child), api))?,
+    };
+    let options = accuracy::Options {
+        delay: Duration::from_millis(100),
+        echoes: 200,
+        transfer: 20_000_000,
+        rates: RATES.to_vec(),
+        lasts: args.lasts,
+    };
+    let client = Client::new(&api)?;
+    let figures = accuracy::measure(&options, &client, upstream.address, |line| eprintln!("{line}")).await?;
+    write(&figures.markdown(&options), args.out.as_deref())
+}
+
+fn write(text: &str, out: Option<&Path>) -> anyhow::Result<u8> {
+    print!("{text}");
+    if let Some(path) = out {
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(0)
 }
 
 async fn proxy(args: &ProxyArgs) -> anyhow::Result<u8> {
@@ -93,12 +145,7 @@ async fn proxy(args: &ProxyArgs) -> anyhow::Result<u8> {
     for named in &args.against {
         subject::clean(named).await?;
     }
-    let text = measured?.markdown();
-    print!("{text}");
-    if let Some(path) = &args.out {
-        std::fs::write(path, &text).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(0)
+    write(&measured?.markdown(), args.out.as_deref())
 }
 
 /// A Redis of the bench's own, without persistence; said when there is none. It ends with the bench.
