@@ -9,7 +9,6 @@ use chaos::toxic::clients::Clients;
 use chaos::toxic::{Number, Toxic, Type};
 use chaos_fuzz::api::Api;
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
 
 thread_local! {
     static API: RefCell<Option<(Api, Proxy)>> = const { RefCell::new(None) };
@@ -22,10 +21,10 @@ fn start() -> (Api, Proxy) {
 }
 
 fn create(api: &mut Api, proxy: &Proxy, body: &[u8]) {
-    let (status, answer) = api.call("POST", "/proxies/link/toxics", body);
+    let answer = api.call("POST", "/proxies/link/toxics", body);
     let toxics = proxy.toxics();
-    if status != 200 {
-        assert!((400..500).contains(&status), "{status}: {}", answer.escape_ascii());
+    if answer.status != 200 {
+        assert!((400..500).contains(&answer.status), "{}", answer.reason());
         assert!(toxics.is_empty(), "refused and there: {toxics:?}");
         return;
     }
@@ -33,9 +32,8 @@ fn create(api: &mut Api, proxy: &Proxy, body: &[u8]) {
     toxic.direction().expect("a direction");
     toxic.effect();
     proxy.remove_toxics();
-    let (again, same) = api.call("POST", "/proxies/link/toxics", &answer);
-    assert_eq!(again, 200, "{}", same.escape_ascii());
-    assert_eq!(same, answer);
+    let again = api.call("POST", "/proxies/link/toxics", &answer.body);
+    assert_eq!(again.text(), answer.text());
 }
 
 fn update(api: &mut Api, proxy: &Proxy, body: &[u8]) {
@@ -48,12 +46,12 @@ fn update(api: &mut Api, proxy: &Proxy, body: &[u8]) {
         clients: Clients::default(),
     };
     api.runtime.block_on(proxy.add_toxic(toxic.clone())).expect("a toxic");
-    let (status, answer) = api.call("POST", "/proxies/link/toxics/one", body);
+    let answer = api.call("POST", "/proxies/link/toxics/one", body);
     let [after] = &proxy.toxics()[..] else { panic!("one toxic") };
-    match status {
-        200 => assert!(serde_json::from_slice::<Value>(&answer).is_ok_and(|answer| answer.is_object())),
+    match answer.status {
+        200 => assert!(answer.json().is_object(), "{}", answer.text()),
         status => {
-            assert!((400..500).contains(&status), "{status}: {}", answer.escape_ascii());
+            assert!((400..500).contains(&status), "{}", answer.reason());
             assert_eq!(*after, toxic, "refused and changed");
         }
     }

@@ -3,7 +3,10 @@
 //! The first byte chooses the rules; then come pieces, each behind a byte that names its way, its length and whether it
 //! comes once or many times. So the fuzzer chooses the cuts, and short inputs reach beyond every bound.
 
+pub mod again;
 pub mod api;
+pub mod harmless;
+pub mod metrics;
 
 use std::sync::{Arc, LazyLock};
 
