@@ -317,7 +317,7 @@ fn top_shows_rates_where_the_server_counts_and_says_so_where_it_does_not() {
     counting.done("toxic add -t latency -a latency=5 -u redis");
     let page = counting.done("top --interval 100ms");
     let mut lines = page.lines();
-    assert!(lines.next().is_some_and(|heading| heading.starts_with("PROXY") && heading.ends_with("TOXICS")));
+    assert!(lines.next().is_some_and(|heading| heading.starts_with("PROXY") && heading.ends_with("ACTING")));
     let row = lines.next().expect("a row");
     assert!(row.starts_with("redis") && row.ends_with("latency(latency=5 jitter=0) up"), "{row}");
     assert!(!page.contains("--proxy-metrics"), "{page}");

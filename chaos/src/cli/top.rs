@@ -1,4 +1,4 @@
-//! `chaos-proxy top`: proxies, connections, rates and toxics, again and again. What is shown is a function of two
+//! `chaos-proxy top`: proxies, connections, rates, toxics and faults, again and again. What is shown is a function of two
 //! readings of the API; only [`run`] waits and prints.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use chaos::client::{Client, Proxy, Toxic};
+use chaos::client::{Client, Error, NamedFault, Proxy, Toxic};
 
 use super::verbs::listen_of;
 use super::{Failure, table};
@@ -18,6 +18,8 @@ struct Reading {
     proxies: Vec<Proxy>,
     /// By proxy; `None`: the server has no counters to show.
     counters: Option<BTreeMap<String, Counters>>,
+    /// By proxy; empty where the server knows none.
+    faults: BTreeMap<String, Vec<NamedFault>>,
 }
 
 /// Counters of one proxy since its start.
@@ -32,11 +34,12 @@ struct Counters {
 /// Shows a reading every `interval`, `times` of them; 0: until the program is ended.
 pub async fn run(client: &Client, interval: Duration, times: u64) -> Result<(), Failure> {
     let on_terminal = std::io::stdout().is_terminal();
-    let mut before = read(client).await?;
+    let has_faults = client.has_faults().await?;
+    let mut before = read(client, has_faults).await?;
     let mut shown = 0;
     loop {
         tokio::time::sleep(interval).await;
-        let now = read(client).await?;
+        let now = read(client, has_faults).await?;
         let text = page(&before, &now);
         // On a terminal each page takes the place of the one before.
         let text = if on_terminal { format!("\x1b[H\x1b[2J{}", cut(&text, columns())) } else { text };
@@ -66,10 +69,19 @@ fn cut(text: &str, columns: usize) -> String {
     text.lines().map(|line| fitting(line) + "\n").collect()
 }
 
-async fn read(client: &Client) -> Result<Reading, Failure> {
+async fn read(client: &Client, has_faults: bool) -> Result<Reading, Failure> {
     let proxies = client.proxies().await?;
     let counters = client.metrics().await?.map(|page| counters(&page));
-    Ok(Reading { at: Instant::now(), proxies, counters })
+    let mut faults = BTreeMap::new();
+    for proxy in proxies.iter().filter(|_| has_faults) {
+        match client.faults(&proxy.name).await {
+            Ok(of_it) => drop(faults.insert(proxy.name.clone(), of_it)),
+            // Deleted since the list was read.
+            Err(Error::Refused { status: 404, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Reading { at: Instant::now(), proxies, counters, faults })
 }
 
 /// The counters of a page in Prometheus' text format, as Toxiproxy and `chaos-proxy` name them.
@@ -135,16 +147,23 @@ fn page(before: &Reading, now: &Reading) -> String {
             per_second(|of| of.taken).map_or("-".to_owned(), |rate| format!("{rate:.0}")),
             per_second(|of| of.to_server).map_or("-".to_owned(), bytes),
             per_second(|of| of.to_client).map_or("-".to_owned(), bytes),
-            proxy.toxics.iter().map(toxic).collect::<Vec<_>>().join(", "),
+            acting(proxy, now.faults.get(&proxy.name).map_or(&[], Vec::as_slice)),
         ]
     });
     let headings =
-        ["PROXY", "LISTEN", "UPSTREAM", "STATE", "OPEN", "NEW/S", "TO SERVER/S", "TO CLIENT/S", "TOXICS"];
+        ["PROXY", "LISTEN", "UPSTREAM", "STATE", "OPEN", "NEW/S", "TO SERVER/S", "TO CLIENT/S", "ACTING"];
     let mut text = table::aligned(headings, rows);
     if now.counters.is_none() {
         text.push_str("The server shows no counters: start it with --proxy-metrics.\n");
     }
     text
+}
+
+/// Toxics, then faults: `latency(latency=100) up, fault lost`.
+fn acting(proxy: &Proxy, faults: &[NamedFault]) -> String {
+    let toxics = proxy.toxics.iter().map(toxic);
+    let faults = faults.iter().map(|fault| format!("fault {}", fault.name));
+    toxics.chain(faults).collect::<Vec<_>>().join(", ")
 }
 
 /// `latency(latency=100) 20% up`
@@ -169,6 +188,7 @@ fn bytes(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chaos::fault::Evidence;
     use serde_json::json;
 
     use super::*;
@@ -201,6 +221,11 @@ mod tests {
         let toxics = json!([{"name": "t", "type": "latency", "stream": "upstream", "toxicity": 0.2,
             "attributes": {"latency": 100}}]);
         let at = Instant::now();
+        let lost = NamedFault {
+            name: "lost".into(),
+            fault: json!({"pg": {"drop-ack": {}}}),
+            evidence: Evidence::default(),
+        };
         let reading = |at, taken, to_client| Reading {
             at,
             proxies: vec![proxy("pg", toxics.clone())],
@@ -208,12 +233,13 @@ mod tests {
                 "pg".to_owned(),
                 Counters { open: 5.0, taken, to_server: 0.0, to_client },
             )])),
+            faults: BTreeMap::from([("pg".to_owned(), vec![lost.clone()])]),
         };
         let text = page(&reading(at, 10.0, 0.0), &reading(at + Duration::from_secs(2), 30.0, 2_500_000.0));
         assert_eq!(
             text,
-            "PROXY  LISTEN       UPSTREAM  STATE  OPEN  NEW/S  TO SERVER/S  TO CLIENT/S  TOXICS\n\
-             pg     127.0.0.1:1  u:2       on     5     10     0 B          1.2 MB       latency(latency=100) 20% up\n"
+            "PROXY  LISTEN       UPSTREAM  STATE  OPEN  NEW/S  TO SERVER/S  TO CLIENT/S  ACTING\n\
+             pg     127.0.0.1:1  u:2       on     5     10     0 B          1.2 MB       latency(latency=100) 20% up, fault lost\n"
         );
         let without = Reading { counters: None, ..reading(at, 0.0, 0.0) };
         let text = page(&without, &Reading { counters: None, ..reading(at, 0.0, 0.0) });
