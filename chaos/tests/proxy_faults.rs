@@ -22,6 +22,7 @@ async fn proxy_to(upstream: SocketAddr) -> Proxy {
         protocol: None,
         udp: None,
         tls: None,
+        dial_failure: Default::default(),
     };
     Proxy::start(config).await.expect("a proxy")
 }
@@ -421,6 +422,7 @@ async fn a_taken_port_is_an_error_that_names_it() {
         protocol: None,
         udp: None,
         tls: None,
+        dial_failure: Default::default(),
     };
     let error = Proxy::start(config).await.expect_err("the port is taken");
     assert_eq!(error.to_string(), format!("listen tcp {listen}: bind: address already in use"));

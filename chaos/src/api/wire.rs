@@ -9,7 +9,7 @@ use super::error::Failure;
 use super::tls;
 use crate::json::Json;
 use crate::protocol::Protocol;
-use crate::proxy::{Proxy, ProxyConfig, TlsConfig, udp};
+use crate::proxy::{DialFailure, Proxy, ProxyConfig, TlsConfig, udp};
 use crate::toxic::clients::Clients;
 use crate::toxic::{LONGEST, Number, Toxic, Transport, Type};
 
@@ -112,7 +112,15 @@ impl Fields {
         }
     }
 
-    /// Fails when what is given of a proxy's protocol is not what it has: it stays as long as the proxy.
+    /// What becomes of a client whose upstream cannot be reached; `None` where it is not given.
+    fn dial_failure(&self) -> Result<Option<DialFailure>, Failure> {
+        let Some(word) = self.text("dial_failure")?.filter(|word| !word.is_empty()) else { return Ok(None) };
+        let known = DialFailure::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(&word));
+        let unknown = || Failure::body(format!("dial_failure: `{word}` is none of close, reset, retry"));
+        known.map(Some).ok_or_else(unknown)
+    }
+
+    /// Fails when what is given of a proxy's protocol or of its dials is not what it has: it stays as long as the proxy.
     pub fn check_protocol(&self, proxy: &Proxy) -> Result<(), Failure> {
         let fixed = |name| Failure::body(format!("{name}: stays; delete the proxy and create it again"));
         let protocol = self.text("protocol")?;
@@ -122,6 +130,9 @@ impl Fields {
         let idle = self.whole("idle_timeout")?;
         if idle.is_some() && idle != proxy.udp().map(idle_millis) {
             return Err(fixed("idle_timeout"));
+        }
+        if self.dial_failure()?.is_some_and(|given| given != proxy.dial_failure()) {
+            return Err(fixed("dial_failure"));
         }
         Ok(())
     }
@@ -199,6 +210,11 @@ impl Description {
         let upstream = fields.text("upstream")?.unwrap_or_default();
         let enabled = fields.flag("enabled")?.unwrap_or(true);
         let (udp, protocol) = fields.protocol()?;
+        let dial_failure = fields.dial_failure()?;
+        if udp.is_some() && dial_failure.is_some() {
+            return Err(Failure::body("dial_failure: a udp proxy dials nobody; leave it out"));
+        }
+        let dial_failure = dial_failure.unwrap_or_default();
         let transport = if udp.is_some() { Transport::Udp } else { Transport::Tcp };
         let listed = fields.list("toxics", "[]toxics.ToxicWrapper")?;
         let mut toxics: Vec<Toxic> = Vec::new();
@@ -208,7 +224,7 @@ impl Description {
             toxics.push(toxic);
         }
         Ok(Description {
-            config: ProxyConfig { name, listen, upstream, seed, protocol, udp, tls },
+            config: ProxyConfig { name, listen, upstream, seed, protocol, udp, tls, dial_failure },
             enabled,
             toxics,
         })
@@ -310,6 +326,9 @@ pub(super) fn proxy_json(proxy: &Proxy) -> Json {
     }
     if let Some(udp) = proxy.udp() {
         fields.push(("idle_timeout".to_owned(), Json::Number(idle_millis(udp).to_string())));
+    }
+    if proxy.dial_failure() != DialFailure::default() {
+        fields.push(("dial_failure".to_owned(), proxy.dial_failure().name().into()));
     }
     fields.extend(tls::json(&proxy.tls()).map(|tls| ("tls".to_owned(), tls)));
     Json::Object(fields)

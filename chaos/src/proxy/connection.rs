@@ -254,8 +254,14 @@ impl Served<'_> {
         if let Err(kill) = self.unless_ended(stay_silent(self.shared, &mut client, self.peer)).await {
             return self.obey(&kill, std::array::from_mut(&mut client)).await;
         }
-        let close = Kill { finish: Finish::Close, touched: None };
-        self.obey(&close, std::array::from_mut(&mut client)).await;
+        match self.shared.dial_failure.finish() {
+            // No toxic's doing: not counted as one's.
+            Finish::Reset => linger_zero(client.socket()),
+            finish @ Finish::Close => {
+                let close = Kill { finish, touched: None };
+                self.obey(&close, std::array::from_mut(&mut client)).await;
+            }
+        }
         (why, Moved::default())
     }
 
@@ -323,6 +329,7 @@ mod tests {
             protocol: None,
             udp: None,
             tls: None,
+            dial_failure: Default::default(),
         };
         let proxy = Proxy::start(config).await.expect("a proxy");
         let client = TcpStream::connect(proxy.listen_address()).await.expect("a connection");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
@@ -16,9 +16,62 @@ use super::side::Side;
 use super::state::Shared;
 use crate::fault::Direction;
 use crate::toxic::effect::{Effect, Kind, Touched};
+use crate::toxic::pipeline::Finish;
 
-/// Dials `upstream` for a connection; `None` when it does not answer, which is counted and told.
+/// Pause between two dials for one client.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What becomes of a client whose upstream cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DialFailure {
+    /// Its connection is closed, as Toxiproxy does.
+    #[default]
+    Close,
+    /// Its connection is reset: nearest to the refusal that it would have met without a proxy.
+    Reset,
+    /// It waits while the upstream is dialled again and again, for 30 s at most; then its connection is closed.
+    Retry,
+}
+
+impl DialFailure {
+    pub const ALL: [DialFailure; 3] = [DialFailure::Close, DialFailure::Reset, DialFailure::Retry];
+
+    /// The word for it in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            DialFailure::Close => "close",
+            DialFailure::Reset => "reset",
+            DialFailure::Retry => "retry",
+        }
+    }
+
+    /// How a client ends whose upstream was not reached.
+    pub(super) fn finish(self) -> Finish {
+        match self {
+            DialFailure::Close | DialFailure::Retry => Finish::Close,
+            DialFailure::Reset => Finish::Reset,
+        }
+    }
+}
+
+/// Reaches `upstream` for a connection; `None` when it cannot be reached as the proxy wants it tried.
 pub(super) async fn dial(shared: &Shared, number: u64, upstream: String) -> Option<TcpStream> {
+    if shared.dial_failure != DialFailure::Retry {
+        return dial_once(shared, number, upstream).await;
+    }
+    let again = async {
+        loop {
+            match dial_once(shared, number, upstream.clone()).await {
+                Some(server) => return server,
+                None => tokio::time::sleep(RETRY).await,
+            }
+        }
+    };
+    tokio::time::timeout(DIAL_TIMEOUT, again).await.ok()
+}
+
+/// Dials once; `None` when there is no answer, which is counted and told.
+async fn dial_once(shared: &Shared, number: u64, upstream: String) -> Option<TcpStream> {
     let began = Instant::now();
     let reason = match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&upstream)).await {
         Ok(Ok(server)) => {

@@ -39,6 +39,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 pub(crate) use change::Change;
+pub use dial::DialFailure;
 pub use error::Error;
 pub use event::Event;
 pub use faults::NamedFault;
@@ -77,6 +78,8 @@ pub struct ProxyConfig {
     pub udp: Option<udp::Config>,
     /// Which sides are encrypted; `None` where nothing is said: what is encrypted is passed through.
     pub tls: Option<TlsConfig>,
+    /// What becomes of a client whose upstream cannot be reached.
+    pub dial_failure: DialFailure,
 }
 
 impl ProxyConfig {
@@ -144,6 +147,11 @@ impl Proxy {
     /// What was said to be spoken on the link.
     pub fn protocol(&self) -> Option<Protocol> {
         self.shared.protocol
+    }
+
+    /// What becomes of a client whose upstream cannot be reached.
+    pub fn dial_failure(&self) -> DialFailure {
+        self.shared.dial_failure
     }
 
     pub fn transport(&self) -> Transport {

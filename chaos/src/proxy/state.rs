@@ -10,7 +10,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ProxyConfig;
 use super::event::{Events, What};
 use super::faults::Held;
 use super::followed::Followed;
@@ -18,6 +17,7 @@ use super::signal;
 use super::tls::Tls;
 use super::toxics::Entry;
 use super::udp::Udp;
+use super::{DialFailure, ProxyConfig};
 use crate::fault::Direction;
 use crate::protocol::Protocol;
 use crate::protocol::rule::Rule;
@@ -93,6 +93,8 @@ pub(super) struct Shared {
     pub seed: u64,
     /// What is spoken here, where somebody said so: connections are then read along.
     pub protocol: Option<Protocol>,
+    /// What becomes of a client whose upstream cannot be reached.
+    pub dial_failure: DialFailure,
     /// Set where datagrams are forwarded and not connections.
     pub udp: Option<Udp>,
     pub settings: Mutex<Settings>,
@@ -122,6 +124,7 @@ impl Shared {
             seed: config.seed,
             // Messages are read from streams alone.
             protocol: config.protocol.filter(|_| config.udp.is_none()),
+            dial_failure: config.dial_failure,
             udp: config.udp.map(Udp::new),
             settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream, tls }),
             followed: Followed::new(Plan {

@@ -24,6 +24,7 @@ async fn proxy(upstream: &str, udp: udp::Config) -> Proxy {
         protocol: None,
         udp: Some(udp),
         tls: None,
+        dial_failure: Default::default(),
     };
     Proxy::start(config).await.expect("a proxy")
 }

@@ -48,6 +48,7 @@ impl Proxies {
                 protocol: read_along.contains(&name).then(|| name.protocol()),
                 udp: None,
                 tls: None,
+                dial_failure: Default::default(),
             };
             let proxy = registry
                 .create(config)

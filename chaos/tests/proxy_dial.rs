@@ -1,0 +1,117 @@
+//! What becomes of a client whose upstream cannot be reached, as the proxy was told.
+
+mod proxy_support;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chaos::proxy::{DialFailure, Proxy, ProxyConfig, Registry};
+use proxy_support::*;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// An address where nobody listens, until somebody does.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("an address")
+}
+
+async fn proxy(upstream: SocketAddr, dial_failure: DialFailure) -> Proxy {
+    let config = ProxyConfig {
+        name: "link".into(),
+        listen: "127.0.0.1:0".into(),
+        upstream: upstream.to_string(),
+        seed: 1,
+        protocol: None,
+        udp: None,
+        tls: None,
+        dial_failure,
+    };
+    Proxy::start(config).await.expect("a proxy")
+}
+
+#[tokio::test]
+async fn a_client_is_closed_or_reset_as_it_was_said() {
+    let upstream = nobody().await;
+    let closing = proxy(upstream, DialFailure::Close).await;
+    let mut client = connect(closing.listen_address()).await;
+    assert_eq!(next_read(&mut client).await.expect("an end"), 0);
+
+    let resetting = proxy(upstream, DialFailure::Reset).await;
+    assert_reset(&mut connect(resetting.listen_address()).await).await;
+    assert_eq!(resetting.counters().reset, 0, "no toxic reset it");
+    eventually("the dial is counted", || resetting.counters().refused_dials == 1).await;
+}
+
+#[tokio::test]
+async fn a_client_waits_for_an_upstream_that_comes_up() {
+    let upstream = nobody().await;
+    let retrying = proxy(upstream, DialFailure::Retry).await;
+    let mut client = connect(retrying.listen_address()).await;
+    assert_silent(&mut client).await;
+    eventually("it is dialled again", || retrying.counters().refused_dials > 1).await;
+    let listener = TcpListener::bind(upstream).await.expect("the port is still free");
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.expect("the proxy dials");
+        let (mut read, mut write) = socket.split();
+        tokio::io::copy(&mut read, &mut write).await.expect("an echo");
+    });
+    round_trip(&mut client, b"at last").await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_ends_does_not_wait_for_a_client_that_waits() {
+    let retrying = proxy(nobody().await, DialFailure::Retry).await;
+    let mut client = connect(retrying.listen_address()).await;
+    assert_silent(&mut client).await;
+    tokio::time::timeout(Duration::from_secs(5), retrying.stop()).await.expect("at once");
+    assert_eq!(next_read(&mut client).await.expect("an end"), 0);
+}
+
+struct Api {
+    address: SocketAddr,
+    _end: DropGuard,
+}
+
+impl Api {
+    async fn start() -> Api {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let end = CancellationToken::new();
+        tokio::spawn(chaos::api::serve(Registry::new(1), listener, end.clone()));
+        Api { address, _end: end.drop_guard() }
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.address);
+        let answer = reqwest::Client::new().post(url).json(&body).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json().await.expect("JSON"))
+    }
+}
+
+#[tokio::test]
+async fn the_api_takes_it_at_creation_shows_it_and_tells_what_there_is() {
+    let api = Api::start().await;
+    let upstream = nobody().await.to_string();
+    let body = json!({"name": "p", "listen": "127.0.0.1:0", "upstream": upstream, "dial_failure": "reset"});
+    let (status, made) = api.post("/proxies", body).await;
+    assert_eq!((status, &made["dial_failure"]), (201, &json!("reset")));
+    let listen: SocketAddr = made["listen"].as_str().expect("an address").parse().expect("an address");
+    assert_reset(&mut TcpStream::connect(listen).await.expect("a connection")).await;
+
+    let (status, told) = api.post("/proxies/p", json!({"dial_failure": "retry"})).await;
+    assert_eq!(status, 400);
+    assert_eq!(told["error"], "bad request body: dial_failure: stays; delete the proxy and create it again");
+    let (status, shown) = api.post("/proxies/p", json!({"dial_failure": "RESET"})).await;
+    assert_eq!((status, &shown["dial_failure"]), (200, &json!("reset")));
+
+    let wrong = json!({"name": "q", "upstream": "h:1", "dial_failure": "give-up"});
+    let (status, told) = api.post("/proxies", wrong).await;
+    let message = "bad request body: dial_failure: `give-up` is none of close, reset, retry";
+    assert_eq!((status, &told["error"]), (400, &json!(message)));
+    let datagrams = json!({"name": "q", "upstream": "h:1", "protocol": "udp", "dial_failure": "close"});
+    assert_eq!(api.post("/proxies", datagrams).await.0, 400);
+    let plain = json!({"name": "r", "upstream": "h:1", "dial_failure": "close"});
+    let (status, made) = api.post("/proxies", plain).await;
+    assert!(status == 201 && made.get("dial_failure").is_none(), "{made}");
+}
