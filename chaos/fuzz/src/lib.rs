@@ -5,8 +5,11 @@
 
 pub mod again;
 pub mod api;
+pub mod datagrams;
 pub mod harmless;
 pub mod metrics;
+pub mod stream;
+pub mod toxics;
 
 use std::sync::{Arc, LazyLock};
 

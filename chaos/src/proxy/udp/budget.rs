@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const DATAGRAM_COST: usize = 256;
 
 #[derive(Debug)]
-pub(super) struct Budget {
+pub struct Budget {
     left: AtomicUsize,
     around: Option<Arc<Budget>>,
 }
@@ -50,7 +50,7 @@ impl Budget {
 
 /// Room that one datagram takes.
 #[derive(Debug)]
-pub(super) struct Share {
+pub struct Share {
     budget: Arc<Budget>,
     cost: usize,
 }

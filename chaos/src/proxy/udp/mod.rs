@@ -6,10 +6,10 @@
 //! [`table`] and [`pipeline`], which are pure; sockets are in [`listener`], [`session`] and [`flow`]. Toxics that are about
 //! connections are refused.
 
-mod budget;
+pub mod budget;
 mod flow;
 mod listener;
-mod pipeline;
+pub mod pipeline;
 mod session;
 mod table;
 

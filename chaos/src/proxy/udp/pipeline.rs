@@ -57,7 +57,7 @@ struct Acting {
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     Send(Bytes),
     /// Nothing until then, or until there is news.
     Wait(Option<Instant>),
@@ -65,14 +65,14 @@ pub(super) enum Next {
 
 /// What this way did to its datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Done {
+pub struct Done {
     pub lost: u64,
     pub duplicated: u64,
     pub reordered: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Pipeline {
+pub struct Pipeline {
     way: Direction,
     rng: ChaCha8Rng,
     marks: Arc<Marks>,
