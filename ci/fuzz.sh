@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Fuzzes what reads hostile bytes with libFuzzer, each target for FUZZ_SECONDS (default 10), beginning from the committed
-# corpus. What it finds on the way goes to a folder outside the checkout; a crash ends the script and leaves its input there.
+# corpus and from what earlier runs found, which is kept outside the checkout. Fails when a target crashed, broke a promise
+# or hung; the input that did it is kept there too, and the line to try it again with is printed.
 #   ci/fuzz.sh [TARGET …]      default: all targets
 #
 # The flags are those of cargo-fuzz, which takes minutes to install; `RUSTC_BOOTSTRAP=1 cargo fuzz run TARGET` works too and
-# adds the address sanitizer. Here there is none: the crate's only unsafe code makes two system calls and reads no input.
+# adds the address sanitizer. Here there is none: docs/fuzzing.md has the figures, and the crate's only unsafe code makes two
+# system calls and reads no input. Needs a C++ compiler for libFuzzer and nothing else beside Rust.
 set -euo pipefail
 cd "$(dirname "$0")/../chaos/fuzz"
 
 work="${XDG_CACHE_HOME:-$HOME/.cache}/fraiseql-ci/fuzz"
 seconds="${FUZZ_SECONDS:-10}"
+# So many files are read again in a few seconds; where there are more, those that reach nothing of their own go.
+kept_max=2000
 # With a target named, build scripts and macros are not instrumented.
 host=$(rustc -vV | sed -n 's/^host: //p')
 coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -17,6 +21,8 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-
 # An instrumented build has its own place; the folder is reused by the next run.
 export CARGO_TARGET_DIR="$work/target"
 export RUSTFLAGS="$coverage --cfg fuzzing -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1"
+# The authorities that a TLS setting trusts when it names none: one, and the same on every machine.
+export SSL_CERT_FILE="$PWD/tls/c"
 
 cargo build --release --locked --target "$host"
 
@@ -27,12 +33,31 @@ if ((${#targets[@]} == 0)); then
   done
 fi
 
+failed=()
 for target in "${targets[@]}"; do
   printf '\n=== fuzz %s for %s s\n' "$target" "$seconds"
-  mkdir -p "$work/corpus/$target" "$work/artifacts/$target"
+  program="$CARGO_TARGET_DIR/$host/release/$target"
+  found="$work/corpus/$target"
+  artifacts="$work/artifacts/$target"
+  mkdir -p "$found" "$artifacts"
+  if (($(find "$found" -type f | wc -l) > kept_max)); then
+    rm -rf "$found.less"
+    mkdir "$found.less"
+    "$program" -merge=1 -verbosity=0 "$found.less" "$found"
+    rm -rf "$found"
+    mv "$found.less" "$found"
+  fi
   words=()
   case $target in api | config_file | toxic_json) words=(-dict=api.dict) ;; esac
-  "$CARGO_TARGET_DIR/$host/release/$target" "$work/corpus/$target" "corpus/$target" \
-    -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0 \
-    -artifact_prefix="$work/artifacts/$target/" "${words[@]}"
+  if ! "$program" "$found" "corpus/$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+    -print_final_stats=1 -verbosity=0 -artifact_prefix="$artifacts/" "${words[@]}"; then
+    failed+=("$target")
+    printf 'again: %s %s/…\n' "$program" "$artifacts"
+    ls -t "$artifacts" | head -3
+  fi
 done
+
+if ((${#failed[@]})); then
+  printf '\nfailed: %s\n' "${failed[*]}"
+  exit 1
+fi
