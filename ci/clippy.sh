@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lints of the compiler and of clippy, warnings denied.
+# Lints of the compiler and of clippy, warnings denied. The fuzz targets are a workspace of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --workspace --all-targets --locked -- -D warnings
+exec cargo clippy --manifest-path chaos/fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" --locked -- -D warnings
