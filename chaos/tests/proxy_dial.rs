@@ -44,6 +44,16 @@ async fn a_client_is_closed_or_reset_as_it_was_said() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_answers_is_reached_whatever_was_said() {
+    let upstream = echo().await;
+    for dial_failure in DialFailure::ALL {
+        let proxy = proxy(upstream, dial_failure).await;
+        round_trip(&mut connect(proxy.listen_address()).await, b"through").await;
+        assert_eq!(proxy.counters().refused_dials, 0, "{dial_failure:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_waits_for_an_upstream_that_comes_up() {
     let upstream = nobody().await;
     let retrying = proxy(upstream, DialFailure::Retry).await;
