@@ -52,8 +52,9 @@ for target in "${targets[@]}"; do
   if ! "$program" "$found" "corpus/$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix="$artifacts/" "${words[@]}"; then
     failed+=("$target")
-    printf 'again: %s %s/…\n' "$program" "$artifacts"
-    ls -t "$artifacts" | head -3
+    # The newest one is that of this run.
+    input=$(find "$artifacts" -type f -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')
+    printf 'again: %s %s\n' "$program" "$input"
   fi
 done
 
