@@ -5,7 +5,7 @@
 #   ci/fuzz.sh [TARGET …]      default: all targets
 #
 # The flags are those of cargo-fuzz, which takes minutes to install; `RUSTC_BOOTSTRAP=1 cargo fuzz run TARGET` works too and
-# adds the address sanitizer. Here there is none: docs/benchmarks.md has the figures, and the crate's only unsafe code makes two
+# adds the address sanitizer. Here there is none, which was not measured: the crate's only unsafe code makes two
 # system calls and reads no input. Needs a C++ compiler for libFuzzer and nothing else beside Rust.
 set -euo pipefail
 cd "$(dirname "$0")/../chaos/fuzz"
