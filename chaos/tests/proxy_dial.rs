@@ -1,15 +1,15 @@
 //! What becomes of a client whose upstream cannot be reached, as the proxy was told.
 
+mod api_support;
 mod proxy_support;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chaos::proxy::{DialFailure, Proxy, ProxyConfig, Registry};
+use chaos::proxy::{DialFailure, Proxy, ProxyConfig};
 use proxy_support::*;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// An address where nobody listens, until somebody does.
 async fn nobody() -> SocketAddr {
@@ -25,7 +25,7 @@ async fn proxy(upstream: SocketAddr, dial_failure: DialFailure) -> Proxy {
         protocol: None,
         udp: None,
         tls: None,
-        dial_failure,
+        dial_failure: Some(dial_failure),
     };
     Proxy::start(config).await.expect("a proxy")
 }
@@ -78,50 +78,49 @@ async fn a_proxy_that_ends_does_not_wait_for_a_client_that_waits() {
     assert_eq!(next_read(&mut client).await.expect("an end"), 0);
 }
 
-struct Api {
-    address: SocketAddr,
-    _end: DropGuard,
-}
-
-impl Api {
-    async fn start() -> Api {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let end = CancellationToken::new();
-        tokio::spawn(chaos::api::serve(Registry::new(1), listener, end.clone()));
-        Api { address, _end: end.drop_guard() }
-    }
-
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        let url = format!("http://{}{path}", self.address);
-        let answer = reqwest::Client::new().post(url).json(&body).send().await.expect("an answer");
-        (answer.status().as_u16(), answer.json().await.expect("JSON"))
-    }
+async fn post(address: &str, path: &str, body: Value) -> (u16, Value) {
+    let url = format!("http://{address}{path}");
+    let answer = reqwest::Client::new().post(url).json(&body).send().await.expect("an answer");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
 
 #[tokio::test]
 async fn the_api_takes_it_at_creation_shows_it_and_tells_what_there_is() {
-    let api = Api::start().await;
+    let (api, _registry, _end) = api_support::serve().await;
     let upstream = nobody().await.to_string();
     let body = json!({"name": "p", "listen": "127.0.0.1:0", "upstream": upstream, "dial_failure": "reset"});
-    let (status, made) = api.post("/proxies", body).await;
+    let (status, made) = post(&api, "/proxies", body).await;
     assert_eq!((status, &made["dial_failure"]), (201, &json!("reset")));
     let listen: SocketAddr = made["listen"].as_str().expect("an address").parse().expect("an address");
     assert_reset(&mut TcpStream::connect(listen).await.expect("a connection")).await;
 
-    let (status, told) = api.post("/proxies/p", json!({"dial_failure": "retry"})).await;
+    let (status, told) = post(&api, "/proxies/p", json!({"dial_failure": "retry"})).await;
     assert_eq!(status, 400);
     assert_eq!(told["error"], "bad request body: dial_failure: stays; delete the proxy and create it again");
-    let (status, shown) = api.post("/proxies/p", json!({"dial_failure": "RESET"})).await;
+    let (status, shown) = post(&api, "/proxies/p", json!({"dial_failure": "RESET"})).await;
     assert_eq!((status, &shown["dial_failure"]), (200, &json!("reset")));
 
     let wrong = json!({"name": "q", "upstream": "h:1", "dial_failure": "give-up"});
-    let (status, told) = api.post("/proxies", wrong).await;
+    let (status, told) = post(&api, "/proxies", wrong).await;
     let message = "bad request body: dial_failure: `give-up` is none of close, reset, retry";
     assert_eq!((status, &told["error"]), (400, &json!(message)));
     let datagrams = json!({"name": "q", "upstream": "h:1", "protocol": "udp", "dial_failure": "close"});
-    assert_eq!(api.post("/proxies", datagrams).await.0, 400);
+    assert_eq!(post(&api, "/proxies", datagrams).await.0, 400);
     let plain = json!({"name": "r", "upstream": "h:1", "dial_failure": "close"});
-    let (status, made) = api.post("/proxies", plain).await;
+    let (status, made) = post(&api, "/proxies", plain).await;
     assert!(status == 201 && made.get("dial_failure").is_none(), "{made}");
+}
+
+#[tokio::test]
+async fn populate_leaves_what_it_says_nothing_of_and_replaces_what_differs() {
+    let (api, registry, _end) = api_support::serve().await;
+    let upstream = nobody().await.to_string();
+    let body = json!({"name": "p", "listen": "127.0.0.1:0", "upstream": upstream, "dial_failure": "reset"});
+    let (_, made) = post(&api, "/proxies", body).await;
+    let again = |dial_failure: Value| json!([{"name": "p", "listen": made["listen"], "upstream": upstream, "dial_failure": dial_failure}]);
+    let is = || registry.get("p").expect("the proxy").dial_failure();
+    assert_eq!(post(&api, "/populate", again(json!(null))).await.0, 201);
+    assert_eq!(is(), DialFailure::Reset);
+    assert_eq!(post(&api, "/populate", again(json!("close"))).await.0, 201);
+    assert_eq!(is(), DialFailure::Close);
 }

@@ -22,7 +22,7 @@ async fn proxy_to(upstream: SocketAddr) -> Proxy {
         protocol: None,
         udp: None,
         tls: None,
-        dial_failure: Default::default(),
+        dial_failure: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }
@@ -422,7 +422,7 @@ async fn a_taken_port_is_an_error_that_names_it() {
         protocol: None,
         udp: None,
         tls: None,
-        dial_failure: Default::default(),
+        dial_failure: None,
     };
     let error = Proxy::start(config).await.expect_err("the port is taken");
     assert_eq!(error.to_string(), format!("listen tcp {listen}: bind: address already in use"));

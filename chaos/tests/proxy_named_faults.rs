@@ -1,5 +1,6 @@
 //! Faults through the API: those of scenario files, on bytes and on messages, with what they touched.
 
+mod api_support;
 mod proxy_support;
 
 use std::io::ErrorKind;
@@ -13,7 +14,7 @@ use proxy_support::*;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 struct Server {
     api: Client,
@@ -23,12 +24,8 @@ struct Server {
 
 impl Server {
     async fn spawn() -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let api = Client::new(&listener.local_addr().expect("an address").to_string()).expect("a client");
-        let registry = Registry::new(7);
-        let cancel = CancellationToken::new();
-        tokio::spawn(chaos::api::serve(registry.clone(), listener, cancel.clone()));
-        Server { api, registry, _cancel: cancel.drop_guard() }
+        let (address, registry, end) = api_support::serve().await;
+        Server { api: Client::new(&address).expect("a client"), registry, _cancel: end }
     }
 
     async fn echo(&self) -> SocketAddr {

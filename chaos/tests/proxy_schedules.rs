@@ -2,10 +2,8 @@
 //! of the real ones, through all interleavings and all values that an atomic may be seen to have. A connection that sleeps
 //! for ever on an old plan, or on an order to end, is a deadlock to it.
 
-#[allow(dead_code, reason = "the schedules need a part of it")]
 #[path = "../src/proxy/followed.rs"]
 mod followed;
-#[allow(dead_code, reason = "the schedules need a part of it")]
 #[path = "../src/proxy/signal.rs"]
 mod signal;
 
@@ -109,10 +107,14 @@ fn follow(proxy: &Proxy, signal: &Signal<&'static str>, until: u64) {
     }));
 }
 
-/// On a thread of its own, as a call of the API is.
-fn change(proxy: &Arc<Proxy>) -> thread::JoinHandle<()> {
+/// Runs on a thread of its own, as a connection and a call of the API do.
+fn beside<T: 'static>(proxy: &Arc<Proxy>, task: impl FnOnce(&Proxy) -> T + 'static) -> thread::JoinHandle<T> {
     let proxy = proxy.clone();
-    thread::spawn(move || {
+    thread::spawn(move || task(&proxy))
+}
+
+fn change(proxy: &Arc<Proxy>) -> thread::JoinHandle<()> {
+    beside(proxy, |proxy| {
         proxy.change(|plan| {
             *plan += 1;
             true
@@ -124,10 +126,7 @@ fn change(proxy: &Arc<Proxy>) -> thread::JoinHandle<()> {
 fn a_connection_sees_the_last_of_several_changes_whenever_it_was_made() {
     every_schedule(3, || {
         let proxy = Arc::new(Proxy::new(0));
-        let connection = {
-            let proxy = proxy.clone();
-            thread::spawn(move || follow(&proxy, &list(&proxy, 1), 2))
-        };
+        let connection = beside(&proxy, move |proxy| follow(proxy, &list(proxy, 1), 2));
         for change in [change(&proxy), change(&proxy)] {
             change.join().expect("changed");
         }
@@ -140,8 +139,8 @@ fn each_of_several_connections_sees_a_change() {
     every_schedule(2, || {
         let proxy = Arc::new(Proxy::new(0));
         let connections = [1, 2].map(|number| {
-            let (proxy, signal) = (proxy.clone(), list(&proxy, number));
-            thread::spawn(move || follow(&proxy, &signal, 1))
+            let signal = list(&proxy, number);
+            beside(&proxy, move |proxy| follow(proxy, &signal, 1))
         });
         change(&proxy).join().expect("changed");
         for connection in connections {
@@ -154,17 +153,11 @@ fn each_of_several_connections_sees_a_change() {
 fn a_connection_that_leaves_holds_nobody_up() {
     every_schedule(3, || {
         let proxy = Arc::new(Proxy::new(0));
-        let leaving = {
-            let proxy = proxy.clone();
-            thread::spawn(move || {
-                drop(list(&proxy, 1));
-                proxy.live.lock().remove(&1);
-            })
-        };
-        let staying = {
-            let proxy = proxy.clone();
-            thread::spawn(move || follow(&proxy, &list(&proxy, 2), 1))
-        };
+        let leaving = beside(&proxy, move |proxy| {
+            drop(list(proxy, 1));
+            proxy.live.lock().remove(&1);
+        });
+        let staying = beside(&proxy, move |proxy| follow(proxy, &list(proxy, 2), 1));
         change(&proxy).join().expect("changed");
         leaving.join().expect("left");
         staying.join().expect("saw it");
@@ -177,16 +170,13 @@ fn a_connection_that_leaves_holds_nobody_up() {
 fn a_change_that_ends_connections_misses_none() {
     every_schedule(3, || {
         let proxy = Arc::new(Proxy::new(0));
-        let connection = {
-            let proxy = proxy.clone();
-            thread::spawn(move || {
-                let signal = list(&proxy, 1);
-                if *proxy.plan.borrow() == 1 {
-                    return;
-                }
-                assert_eq!(block_on(signal.ended()), "reset");
-            })
-        };
+        let connection = beside(&proxy, move |proxy| {
+            let signal = list(proxy, 1);
+            if *proxy.plan.borrow() == 1 {
+                return;
+            }
+            assert_eq!(block_on(signal.ended()), "reset");
+        });
         change(&proxy).join().expect("changed");
         let struck = proxy.order_to_end(&"reset", |_, client| client == CLIENT);
         assert!(struck.is_empty() || struck == [1]);
@@ -199,17 +189,14 @@ fn an_order_to_end_reaches_a_connection_that_follows_a_change() {
     every_schedule(2, || {
         let proxy = Arc::new(Proxy::new(0));
         let signal = list(&proxy, 1);
-        let connection = {
-            let proxy = proxy.clone();
-            thread::spawn(move || {
-                let mut followed = None;
-                block_on(poll_fn(|context| {
-                    let ended = signal.poll_ended(context);
-                    proxy.follow(&mut followed, |plan| *plan);
-                    ended
-                }))
-            })
-        };
+        let connection = beside(&proxy, move |proxy| {
+            let mut followed = None;
+            block_on(poll_fn(|context| {
+                let ended = signal.poll_ended(context);
+                proxy.follow(&mut followed, |plan| *plan);
+                ended
+            }))
+        });
         let changer = change(&proxy);
         assert_eq!(proxy.order_to_end(&"close", |number, _| number == 1), [1]);
         assert_eq!(connection.join().expect("ended"), "close");
@@ -223,10 +210,7 @@ fn of_two_who_want_the_same_change_one_makes_it() {
     every_schedule(3, || {
         let proxy = Arc::new(Proxy::new(0));
         let heal = |proxy: &Proxy| proxy.change(|plan| std::mem::replace(plan, 1) == 0);
-        let other = {
-            let proxy = proxy.clone();
-            thread::spawn(move || heal(&proxy))
-        };
+        let other = beside(&proxy, move |proxy| heal(proxy));
         let here = heal(&proxy);
         assert!(here != other.join().expect("done"), "both or neither healed it");
         assert_eq!((*proxy.plan.borrow(), proxy.version()), (1, 1));

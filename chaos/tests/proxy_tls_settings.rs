@@ -1,5 +1,6 @@
 //! TLS through the API: what is shown, what a change does, and what each wrong setting is answered with.
 
+mod api_support;
 #[expect(dead_code, reason = "tests of plain connections need more of it")]
 mod proxy_support;
 #[expect(dead_code, reason = "tests without the API need more of it")]
@@ -28,13 +29,9 @@ struct Server {
 
 impl Server {
     async fn spawn() -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let registry = Registry::new(7);
-        let cancel = CancellationToken::new();
-        tokio::spawn(api::serve(registry.clone(), listener, cancel.clone()));
+        let (address, registry, end) = api_support::serve().await;
         let api = Client::new(&address).expect("a client");
-        Server { api, base: format!("http://{address}"), registry, _cancel: cancel.drop_guard() }
+        Server { api, base: format!("http://{address}"), registry, _cancel: end }
     }
 
     async fn post(&self, path: &str, body: &Value) -> (u16, Value) {

@@ -1,5 +1,6 @@
 //! Our own toxics through the API: each acts on real connections, on those that are meant, and heals when it is removed.
 
+mod api_support;
 mod proxy_support;
 
 use std::io::ErrorKind;
@@ -11,9 +12,9 @@ use chaos::proxy::Registry;
 use proxy_support::*;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 /// A proxy before an echo, and the API's client.
 struct Link {
@@ -25,15 +26,12 @@ struct Link {
 
 impl Link {
     async fn spawn() -> Link {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let api = Client::new(&listener.local_addr().expect("an address").to_string()).expect("a client");
-        let registry = Registry::new(7);
-        let cancel = CancellationToken::new();
-        tokio::spawn(chaos::api::serve(registry.clone(), listener, cancel.clone()));
+        let (address, registry, end) = api_support::serve().await;
+        let api = Client::new(&address).expect("a client");
         let upstream = echo().await.to_string();
         let proxy = api.create("echo", "127.0.0.1:0", &upstream).await.expect("a proxy");
         let address = proxy.listen.parse().expect("an address");
-        Link { api, address, registry, _cancel: cancel.drop_guard() }
+        Link { api, address, registry, _cancel: end }
     }
 
     /// Adds a toxic named `t` on what the server sends.

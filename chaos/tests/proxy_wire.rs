@@ -83,7 +83,7 @@ async fn proxy(upstream: SocketAddr, protocol: Option<Protocol>) -> Proxy {
         protocol,
         udp: None,
         tls: None,
-        dial_failure: Default::default(),
+        dial_failure: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }

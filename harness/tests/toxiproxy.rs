@@ -156,6 +156,7 @@ async fn a_server_that_knows_faults_has_them_all_and_counts() -> Ran {
     let acting = inject(&environment, ServiceName::Nats, slow).await;
     let took = ask(&environment, ServiceName::Nats).await.expect("answers late");
     assert!(took >= Duration::from_millis(100), "{took:?}");
+    environment.link(ServiceName::Nats).verify_healed().await.expect_err("it acts");
     assert!(acting.counts() && acting.evidence().await.expect("evidence").delayed_bytes > 0);
     assert!(acting.heal().await.expect("heal").delayed_bytes > 0);
     healed(&environment, ServiceName::Nats).await;

@@ -88,7 +88,7 @@ impl Api {
             protocol: None,
             udp: None,
             tls: None,
-            dial_failure: Default::default(),
+            dial_failure: None,
         };
         self.runtime.block_on(self.registry.create(config)).expect("a proxy")
     }

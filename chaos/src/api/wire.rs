@@ -214,7 +214,6 @@ impl Description {
         if udp.is_some() && dial_failure.is_some() {
             return Err(Failure::body("dial_failure: a udp proxy dials nobody; leave it out"));
         }
-        let dial_failure = dial_failure.unwrap_or_default();
         let transport = if udp.is_some() { Transport::Udp } else { Transport::Tcp };
         let listed = fields.list("toxics", "[]toxics.ToxicWrapper")?;
         let mut toxics: Vec<Toxic> = Vec::new();

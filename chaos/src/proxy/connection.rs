@@ -329,7 +329,7 @@ mod tests {
             protocol: None,
             udp: None,
             tls: None,
-            dial_failure: Default::default(),
+            dial_failure: None,
         };
         let proxy = Proxy::start(config).await.expect("a proxy");
         let client = TcpStream::connect(proxy.listen_address()).await.expect("a connection");

@@ -56,31 +56,28 @@ impl DialFailure {
 
 /// Reaches `upstream` for a connection; `None` when it cannot be reached as the proxy wants it tried.
 pub(super) async fn dial(shared: &Shared, number: u64, upstream: String) -> Option<TcpStream> {
-    if shared.dial_failure != DialFailure::Retry {
-        return dial_once(shared, number, upstream).await;
-    }
-    let again = async {
-        loop {
-            match dial_once(shared, number, upstream.clone()).await {
-                Some(server) => return server,
-                None => tokio::time::sleep(RETRY).await,
-            }
+    let until = Instant::now() + DIAL_TIMEOUT;
+    loop {
+        let server = dial_once(shared, number, upstream.clone(), until).await;
+        let again = shared.dial_failure == DialFailure::Retry && Instant::now() + RETRY < until;
+        if server.is_some() || !again {
+            return server;
         }
-    };
-    tokio::time::timeout(DIAL_TIMEOUT, again).await.ok()
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
-/// Dials once; `None` when there is no answer, which is counted and told.
-async fn dial_once(shared: &Shared, number: u64, upstream: String) -> Option<TcpStream> {
+/// Dials once; `None` when there is no answer `until` then, which is counted and told.
+async fn dial_once(shared: &Shared, number: u64, upstream: String, until: Instant) -> Option<TcpStream> {
     let began = Instant::now();
-    let reason = match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&upstream)).await {
+    let reason = match tokio::time::timeout_at(until.into(), TcpStream::connect(&upstream)).await {
         Ok(Ok(server)) => {
             let took_us = micros(began.elapsed());
             shared.say(Some(number), || What::Dialled { upstream, took_us });
             return Some(server);
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer in {} s", DIAL_TIMEOUT.as_secs()),
+        Err(_) => format!("no answer in {} s", began.elapsed().as_secs()),
     };
     shared.totals.refused_dials.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(proxy = &*shared.name, upstream, reason, "failed to dial the upstream");

@@ -78,8 +78,8 @@ pub struct ProxyConfig {
     pub udp: Option<udp::Config>,
     /// Which sides are encrypted; `None` where nothing is said: what is encrypted is passed through.
     pub tls: Option<TlsConfig>,
-    /// What becomes of a client whose upstream cannot be reached.
-    pub dial_failure: DialFailure,
+    /// What becomes of a client whose upstream cannot be reached; `None`: the default.
+    pub dial_failure: Option<DialFailure>,
 }
 
 impl ProxyConfig {

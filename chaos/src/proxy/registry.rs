@@ -110,7 +110,7 @@ impl Registry {
         };
         if known.udp() == config.udp
             && known.protocol() == config.protocol
-            && known.dial_failure() == config.dial_failure
+            && config.dial_failure.is_none_or(|given| given == known.dial_failure())
             && !known.differs(resolved.map_err(Error::Address)?, &config.upstream, config.tls.as_ref())
         {
             return Ok(known);

@@ -124,7 +124,7 @@ impl Shared {
             seed: config.seed,
             // Messages are read from streams alone.
             protocol: config.protocol.filter(|_| config.udp.is_none()),
-            dial_failure: config.dial_failure,
+            dial_failure: config.dial_failure.unwrap_or_default(),
             udp: config.udp.map(Udp::new),
             settings: Mutex::new(Settings { listen: config.listen, upstream: config.upstream, tls }),
             followed: Followed::new(Plan {

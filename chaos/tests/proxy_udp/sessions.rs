@@ -24,7 +24,7 @@ async fn proxy(upstream: &str, udp: udp::Config) -> Proxy {
         protocol: None,
         udp: Some(udp),
         tls: None,
-        dial_failure: Default::default(),
+        dial_failure: None,
     };
     Proxy::start(config).await.expect("a proxy")
 }

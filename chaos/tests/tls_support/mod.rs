@@ -166,7 +166,7 @@ pub fn config(upstream: SocketAddr, tls: TlsConfig) -> ProxyConfig {
         protocol: None,
         udp: None,
         tls: Some(tls),
-        dial_failure: Default::default(),
+        dial_failure: None,
     }
 }
 

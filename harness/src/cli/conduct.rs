@@ -266,11 +266,7 @@ fn external_urls() -> anyhow::Result<ExternalUrls> {
 fn settings(toxiproxy: Option<&str>) -> anyhow::Result<Settings> {
     let roots = std::iter::once(PathBuf::new()).chain(workspace());
     let file = roots.map(|root| root.join("harness.toml")).find(|path| path.is_file());
-    let mut settings = file.map(|path| Settings::load(&path)).transpose()?.unwrap_or_default();
-    if let Some(address) = toxiproxy {
-        settings.proxy.toxiproxy = address.to_owned();
-    }
-    Ok(settings)
+    Ok(file.map(|path| Settings::load(&path)).transpose()?.unwrap_or_default().through(toxiproxy))
 }
 
 fn title(name: &str, plan: &Plan) -> String {

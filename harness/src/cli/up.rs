@@ -53,10 +53,7 @@ impl From<Backend> for BackendChoice {
 
 /// Exit code 0, 3 when it cannot run here, 5 when something was left behind.
 pub async fn run(args: Args, cancel: CancellationToken) -> anyhow::Result<u8> {
-    let mut settings = Settings::load(&args.settings)?;
-    if let Some(address) = args.toxiproxy {
-        settings.proxy.toxiproxy = address;
-    }
+    let settings = Settings::load(&args.settings)?.through(args.toxiproxy.as_deref());
     let id = format!("up-{}", uuid::Uuid::now_v7().simple());
     let run = Run::create(id.clone(), 0, args.runs.join(&id), cancel.clone())?;
     let server = (args.with_server || args.server.is_some())

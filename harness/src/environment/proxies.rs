@@ -48,7 +48,7 @@ impl Proxies {
                 protocol: read_along.contains(&name).then(|| name.protocol()),
                 udp: None,
                 tls: None,
-                dial_failure: Default::default(),
+                dial_failure: None,
             };
             let proxy = registry
                 .create(config)

@@ -139,6 +139,14 @@ impl Settings {
         }
     }
 
+    /// The same with the proxies' server that was given on the command line, if one was.
+    pub fn through(mut self, toxiproxy: Option<&str>) -> Settings {
+        if let Some(address) = toxiproxy {
+            self.proxy.toxiproxy = address.to_owned();
+        }
+        self
+    }
+
     /// Parses the text of a file; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Settings, Error> {
         let wrong = |detail: String| Error::Wrong { path: path.into(), detail };

@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use chaos::fault::Evidence;
 use chaos::history::{FaultPhase, FaultRecord};
 use chaos::ledger::Holding;
+use chaos::proxy::LinkFault;
 use tokio::time::Instant;
 
 use super::timeline::{Act, Plan};
@@ -114,11 +115,9 @@ impl Stage<'_> {
     }
 
     async fn inject(&self) -> anyhow::Result<Active> {
-        if let Some(fault) = self.fault().inject.on_link() {
-            return Ok(Active::OnLink(self.link()?.inject(&fault).await?));
-        }
         match &self.fault().inject {
-            Inject::Network(_) | Inject::Wire(_) => unreachable!("they act on links"),
+            Inject::Network(fault) => self.strike(&LinkFault::Network(fault.clone())).await,
+            Inject::Wire(fault) => self.strike(&LinkFault::Wire(fault.clone())).await,
             Inject::Kill => {
                 let control = self.control()?;
                 let touched = control.kill().await?;
@@ -139,6 +138,10 @@ impl Stage<'_> {
         }
     }
 
+    async fn strike(&self, fault: &LinkFault) -> anyhow::Result<Active> {
+        Ok(Active::OnLink(self.link()?.inject(fault).await?))
+    }
+
     async fn heal(&self, active: Active) -> anyhow::Result<Evidence> {
         match active {
             Active::OnLink(acting) => acting.heal().await,
@@ -157,7 +160,7 @@ impl Stage<'_> {
         match &self.fault().inject {
             Inject::Network(_) | Inject::Wire(_) => {
                 let healed = tokio::time::timeout(GONE_WITHIN, self.link()?.verify_healed());
-                healed.await.context("connect in time")?
+                healed.await.context("it took too long")?
             }
             _ => {
                 let alive = self.control()?.alive().await;

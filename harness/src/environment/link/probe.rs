@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chaos::fault::{Evidence, NetworkFault};
+use chaos::proxy::LinkFault;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,14 +32,14 @@ pub(super) enum Trial {
 impl Trial {
     /// `None` where no exchange of ours can tell that the fault acts. Called before the fault is made to act.
     pub(super) async fn of(
-        fault: &NetworkFault,
+        fault: &LinkFault,
         service: ServiceName,
         address: SocketAddr,
         url: &str,
     ) -> Option<Trial> {
         match fault {
-            NetworkFault::Refuse { .. } => Some(Trial::Connect(address)),
-            NetworkFault::Latency { delay, jitter, .. } => {
+            LinkFault::Network(NetworkFault::Refuse { .. }) => Some(Trial::Connect(address)),
+            LinkFault::Network(NetworkFault::Latency { delay, jitter, .. }) => {
                 let at_least = delay.saturating_sub(*jitter);
                 let trial = Trial::Exchange { service, url: url.to_owned(), at_least };
                 // A link that is as slow without the fault cannot tell.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use chaos::client::{Client, Error as ApiError, ProxyChange};
 use chaos::fault::Evidence;
 use chaos::ledger::Holding;
@@ -17,29 +17,19 @@ use super::toxics::{Means, means};
 /// A proxy that was made for this run. It outlives this value until [`RemoteLink::close`].
 #[derive(Debug)]
 pub struct RemoteLink {
-    client: Client,
-    dialect: Dialect,
-    service: ServiceName,
+    pub(super) client: Client,
+    pub(super) dialect: Dialect,
+    pub(super) service: ServiceName,
     /// Of the proxy.
-    name: String,
-    listen: SocketAddr,
+    pub(super) name: String,
+    pub(super) listen: SocketAddr,
     /// Through the proxy.
-    url: String,
-    injected: AtomicU64,
+    pub(super) url: String,
+    /// How many faults so far.
+    pub(super) injected: AtomicU64,
 }
 
 impl RemoteLink {
-    pub(super) fn new(
-        client: Client,
-        dialect: Dialect,
-        service: ServiceName,
-        name: String,
-        listen: SocketAddr,
-        url: String,
-    ) -> RemoteLink {
-        RemoteLink { client, dialect, service, name, listen, url, injected: AtomicU64::new(0) }
-    }
-
     pub fn listen_address(&self) -> SocketAddr {
         self.listen
     }
@@ -72,7 +62,6 @@ impl RemoteLink {
             }
             Dialect::Toxics => {
                 let means = means(fault, &name).map_err(anyhow::Error::msg)?;
-                let LinkFault::Network(fault) = fault else { bail!("a fault on messages has no toxic") };
                 let trial = Trial::of(fault, self.service, self.listen, &self.url).await;
                 self.apply(&means, &mut acting.undo).await?;
                 if let Some(trial) = trial {
@@ -102,15 +91,13 @@ impl RemoteLink {
 
     pub(super) async fn verify_healed(&self) -> anyhow::Result<()> {
         let proxy = self.client.proxy(&self.name).await?;
-        let toxics: Vec<&str> = proxy.toxics.iter().map(|toxic| toxic.name.as_str()).collect();
-        if !proxy.enabled || !toxics.is_empty() {
-            bail!(
-                "{} on {} is enabled: {}, toxics: {toxics:?}",
-                self.name,
-                self.client.authority(),
-                proxy.enabled
-            );
+        let mut acting: Vec<String> = proxy.toxics.into_iter().map(|toxic| toxic.name).collect();
+        if self.dialect == Dialect::Faults {
+            acting.extend(self.client.faults(&self.name).await?.into_iter().map(|fault| fault.name));
         }
+        let (name, server) = (&self.name, self.client.authority());
+        ensure!(proxy.enabled, "proxy {name} on {server} is disabled");
+        ensure!(acting.is_empty(), "on proxy {name} on {server} still act: {}", acting.join(", "));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! a killed one left; nothing else on the server is touched.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Context;
 use chaos::client::{Client, Error as ApiError};
@@ -97,7 +98,16 @@ impl Toxiproxy {
         let failed = |error| Error::start(format!("proxy {name} on {}", self.describe()), error);
         let listen = self.make(run, &name, upstream.address, protocol).await.map_err(failed)?;
         let url = redirect(upstream.url, listen).map_err(failed)?;
-        Ok(RemoteLink::new(self.client.clone(), self.dialect, service, name, listen, url))
+        let client = self.client.clone();
+        Ok(RemoteLink {
+            client,
+            dialect: self.dialect,
+            service,
+            name,
+            listen,
+            url,
+            injected: AtomicU64::new(0),
+        })
     }
 
     async fn make(

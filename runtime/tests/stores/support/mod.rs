@@ -100,7 +100,7 @@ impl Link {
             protocol: None,
             udp: None,
             tls: None,
-            dial_failure: Default::default(),
+            dial_failure: None,
         };
         let proxy = Proxy::start(config).await.expect("a free port");
         let through = redirected(&direct, proxy.listen_address());
