@@ -1,0 +1,153 @@
+//! What a database has: tables, columns, keys, indexes, enums, functions. Plain data, read by
+//! [`store`](super::store), so that a schema can be checked against a catalogue that a test has made.
+
+use std::collections::BTreeMap;
+
+/// Everything in the schemas that were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// Tables and views by (schema, name).
+    pub tables: BTreeMap<(String, String), Relation>,
+    /// Enums by name: their labels in order.
+    pub enums: BTreeMap<String, Vec<String>>,
+    /// Functions by (schema, name); overloads one after another.
+    pub functions: BTreeMap<(String, String), Vec<Function>>,
+    /// Schemas in which a bare name is looked for, first hit wins.
+    pub search_path: Vec<String>,
+}
+
+/// A table or a view.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relation {
+    /// Whether it is a view, which has no keys of its own.
+    pub view: bool,
+    /// In their order.
+    pub columns: Vec<Column>,
+    /// Sets of columns that identify a row: the primary key first, then unique constraints and unique indexes
+    /// without condition or expression.
+    pub keys: Vec<Vec<String>>,
+    /// Whether the first of `keys` is the primary key.
+    pub primary: bool,
+    /// References to other tables.
+    pub references: Vec<Reference>,
+    /// Columns of each valid index, in its order, up to the first expression.
+    pub indexes: Vec<Vec<String>>,
+    /// Named constraints of any kind.
+    pub constraints: Vec<String>,
+    /// For people.
+    pub comment: Option<String>,
+}
+
+/// A column.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The name of its type (of an array: of its elements) as casts take it, domains resolved.
+    pub sql_type: String,
+    /// The oid of that type; of a domain its base type's.
+    pub oid: u32,
+    /// Whether it is an array.
+    pub array: bool,
+    /// Whether the type is an enum.
+    pub is_enum: bool,
+    /// Whether null is refused. Columns of views are never `not_null`.
+    pub not_null: bool,
+    /// Whether it gets a value when none is given: default, identity or generated.
+    pub has_default: bool,
+    /// Whether no value may be given: generated columns, identity always.
+    pub generated: bool,
+    /// For people.
+    pub comment: Option<String>,
+}
+
+/// A foreign key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reference {
+    /// Its constraint.
+    pub name: String,
+    /// Columns here.
+    pub columns: Vec<String>,
+    /// The other table.
+    pub table: (String, String),
+    /// Columns there.
+    pub target: Vec<String>,
+}
+
+/// A function.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Function {
+    /// Parameters in their order.
+    pub parameters: Vec<Parameter>,
+    /// What it answers.
+    pub returns: Returned,
+    /// Whether it answers many.
+    pub set: bool,
+    /// Whether it may change something (`volatile`).
+    pub volatile: bool,
+}
+
+/// A parameter of a function.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub column: Column,
+    /// Whether it may be left out.
+    pub has_default: bool,
+}
+
+/// What a function answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Returned {
+    /// A value.
+    Value(Column),
+    /// Rows of a table.
+    Table((String, String)),
+    /// Nothing, or something that has no place in a schema.
+    Other(String),
+}
+
+impl Default for Returned {
+    fn default() -> Self {
+        Self::Other("void".to_owned())
+    }
+}
+
+impl Catalogue {
+    /// The table that a schema file names, with its real name.
+    pub fn find(&self, schema: &str, name: &str) -> Option<(&(String, String), &Relation)> {
+        self.places(schema)
+            .find_map(|schema| self.tables.get_key_value(&(schema.to_owned(), name.to_owned())))
+    }
+
+    /// The functions that a schema file names.
+    pub fn find_functions(&self, schema: &str, name: &str) -> Option<&Vec<Function>> {
+        self.places(schema).find_map(|schema| self.functions.get(&(schema.to_owned(), name.to_owned())))
+    }
+
+    fn places<'a>(&'a self, schema: &'a str) -> impl Iterator<Item = &'a str> {
+        let path = self.search_path.iter().map(String::as_str).filter(move |_| schema.is_empty());
+        std::iter::once(schema).filter(|schema| !schema.is_empty()).chain(path)
+    }
+}
+
+impl Relation {
+    /// The column.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether `columns`, in any order, contain a key.
+    pub fn identifies<'a>(&self, columns: impl IntoIterator<Item = &'a str> + Clone) -> bool {
+        self.keys.iter().any(|key| key.iter().all(|part| columns.clone().into_iter().any(|c| c == part)))
+    }
+
+    /// Whether an index begins with these columns in any order.
+    pub fn is_indexed(&self, columns: &[&str]) -> bool {
+        self.indexes.iter().any(|index| {
+            index.len() >= columns.len() && index[..columns.len()].iter().all(|c| columns.contains(&c.as_str()))
+        })
+    }
+}
