@@ -1,0 +1,105 @@
+//! Which type can be written as which scalar, and by whom.
+//!
+//! | type | `String` and | besides |
+//! |---|---|---|
+//! | bool | | Boolean |
+//! | int2, int4, int8 | | Int, Float, Id, BigInt, Decimal |
+//! | float4, float8 | | Float |
+//! | numeric | | Float, Id, BigInt, Decimal |
+//! | text | yes | Id, Ulid |
+//! | uuid | yes | Id, Uuid, Ulid |
+//! | timestamptz | yes | DateTime |
+//! | timestamp | yes | LocalDateTime |
+//! | date | yes | Date |
+//! | time, timetz | yes | Time |
+//! | interval | yes | Interval |
+//! | bytea | yes | Bytes |
+//! | json, jsonb | | Json |
+//!
+//! Every other pair would lose something or promise what the column does not hold.
+
+use super::{Error, PgType, Scalar, calendar, identifier, interval, number, numeric, text};
+
+/// Appends one JSON value, or fails after having appended anything.
+type Write = fn(&[u8], &mut Vec<u8>) -> Result<(), Error>;
+
+/// Writes values of one type as one scalar.
+#[derive(Debug, Clone, Copy)]
+pub struct Decoder {
+    pg: PgType,
+    scalar: Scalar,
+    write: Write,
+}
+
+impl Decoder {
+    /// The writer of a pair; none when the pair makes no sense (the table is in this module's source).
+    pub const fn new(pg: PgType, scalar: Scalar) -> Option<Self> {
+        let Some(write) = writer(pg, scalar) else { return None };
+        Some(Self { pg, scalar, write })
+    }
+
+    /// The type it reads.
+    pub const fn pg_type(self) -> PgType {
+        self.pg
+    }
+
+    /// The scalar it writes.
+    pub const fn scalar(self) -> Scalar {
+        self.scalar
+    }
+
+    /// Appends exactly one JSON value for `raw`, a value in binary format without its length.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinite`], [`Error::OutOfRange`] and [`Error::Malformed`]; `out` is then as it was.
+    #[inline]
+    pub fn write(self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let start = out.len();
+        let written = (self.write)(raw, out);
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+}
+
+const fn writer(pg: PgType, scalar: Scalar) -> Option<Write> {
+    Some(match (pg, scalar) {
+        (PgType::Bool, Scalar::Boolean) => number::boolean,
+
+        (PgType::Int2, Scalar::Int | Scalar::Float) => number::int2,
+        (PgType::Int4, Scalar::Int | Scalar::Float) => number::int4,
+        (PgType::Int8, Scalar::Int) => number::int8_in_32_bits,
+        (PgType::Int8, Scalar::Float) => number::int8,
+        (PgType::Int2, Scalar::Id | Scalar::BigInt | Scalar::Decimal) => number::int2_quoted,
+        (PgType::Int4, Scalar::Id | Scalar::BigInt | Scalar::Decimal) => number::int4_quoted,
+        (PgType::Int8, Scalar::Id | Scalar::BigInt | Scalar::Decimal) => number::int8_quoted,
+
+        (PgType::Float4, Scalar::Float) => number::float4,
+        (PgType::Float8, Scalar::Float) => number::float8,
+
+        (PgType::Numeric, Scalar::Float) => numeric::number,
+        (PgType::Numeric, Scalar::Decimal) => numeric::quoted,
+        (PgType::Numeric, Scalar::Id | Scalar::BigInt) => numeric::integer_quoted,
+
+        (PgType::Text, Scalar::String | Scalar::Id) => text::text,
+        (PgType::Text, Scalar::Ulid) => identifier::ulid_from_text,
+
+        (PgType::Uuid, Scalar::Uuid | Scalar::String | Scalar::Id) => identifier::uuid,
+        (PgType::Uuid, Scalar::Ulid) => identifier::ulid_from_uuid,
+
+        (PgType::TimestampTz, Scalar::DateTime | Scalar::String) => calendar::timestamptz,
+        (PgType::Timestamp, Scalar::LocalDateTime | Scalar::String) => calendar::timestamp,
+        (PgType::Date, Scalar::Date | Scalar::String) => calendar::date,
+        (PgType::Time, Scalar::Time | Scalar::String) => calendar::time,
+        (PgType::TimeTz, Scalar::Time | Scalar::String) => calendar::timetz,
+        (PgType::Interval, Scalar::Interval | Scalar::String) => interval::interval,
+
+        (PgType::Bytea, Scalar::Bytes | Scalar::String) => text::bytea,
+        (PgType::Json, Scalar::Json) => text::json,
+        (PgType::Jsonb, Scalar::Json) => text::jsonb,
+
+        _ => return None,
+    })
+}
