@@ -212,3 +212,110 @@ const PAIRS: [[u8; 2]; 100] = {
     }
     pairs
 };
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn epoch() -> NaiveDate {
+        NaiveDate::from_ymd_opt(2000, 1, 1).expect("a date")
+    }
+
+    fn shown(write: fn(&[u8], &mut Vec<u8>) -> Result<(), Error>, raw: &[u8]) -> Result<String, Error> {
+        let mut out = Vec::new();
+        write(raw, &mut out)?;
+        Ok(serde_json::from_slice(&out).expect("a JSON string"))
+    }
+
+    #[test]
+    fn instants_are_as_to_json_writes_them() {
+        let table: [(i64, &str); 9] = [
+            (0, "2000-01-01T00:00:00+00:00"),
+            (848_566_800_123_456, "2026-11-21T09:00:00.123456+00:00"),
+            (-1, "1999-12-31T23:59:59.999999+00:00"),
+            (762_523_200_100_000, "2024-02-29T12:00:00.1+00:00"),
+            (-63_082_281_600_000_000, "0001-01-01T00:00:00+00:00"),
+            (-63_082_281_600_000_001, "0001-12-31T23:59:59.999999+00:00 BC"),
+            (9_223_371_331_199_999_999, "294276-12-31T23:59:59.999999+00:00"),
+            (i64::MAX, "infinity"),
+            (i64::MIN, "-infinity"),
+        ];
+        for (micros, text) in table {
+            assert_eq!(shown(timestamptz, &micros.to_be_bytes()).as_deref(), Ok(text));
+            assert_eq!(shown(timestamp, &micros.to_be_bytes()), Ok(text.replace("+00:00", "")));
+        }
+    }
+
+    #[test]
+    fn dates_go_from_before_christ_to_seven_digits_of_a_year() {
+        let table: [(i32, &str); 8] = [
+            (0, "2000-01-01"),
+            (59, "2000-02-29"),
+            (-36_466, "1900-02-28"),
+            (-36_465, "1900-03-01"),
+            (-2_451_507, "4713-01-01 BC"),
+            (2_145_031_948, "5874897-12-31"),
+            (i32::MAX, "infinity"),
+            (i32::MIN, "-infinity"),
+        ];
+        for (days, text) in table {
+            assert_eq!(shown(date, &days.to_be_bytes()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn midnight_has_two_names() {
+        assert_eq!(shown(time, &0_i64.to_be_bytes()).as_deref(), Ok("00:00:00"));
+        assert_eq!(shown(time, &MICROS_A_DAY.to_be_bytes()).as_deref(), Ok("24:00:00"));
+        for beyond in [-1, MICROS_A_DAY + 1, i64::MIN, i64::MAX] {
+            assert_eq!(shown(time, &beyond.to_be_bytes()), Err(Error::malformed("time")));
+        }
+    }
+
+    #[test]
+    fn offsets_are_as_short_as_they_can_be() {
+        let raw = |west: i32| [&MICROS_AN_HOUR.to_be_bytes()[..], &west.to_be_bytes()].concat();
+        let table = [
+            (0, "01:00:00+00"),
+            (-7_200, "01:00:00+02"),
+            (12_600, "01:00:00-03:30"),
+            (-1_172, "01:00:00+00:19:32"),
+            (57_599, "01:00:00-15:59:59"),
+        ];
+        for (west, text) in table {
+            assert_eq!(shown(timetz, &raw(west)).as_deref(), Ok(text));
+        }
+        for west in [57_600, -57_600, i32::MIN] {
+            assert_eq!(shown(timetz, &raw(west)), Err(Error::malformed("timetz")));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn days_are_those_of_another_calendar(days in -90_000_000_i64..90_000_000) {
+            let other = epoch().checked_add_signed(TimeDelta::days(days)).expect("chrono holds it");
+            prop_assert_eq!(civil(days), (i64::from(other.year()), other.month(), other.day()));
+        }
+
+        #[test]
+        fn instants_read_back(micros in -60_000_000_000_000_000_i64..250_000_000_000_000_000) {
+            let text = shown(timestamptz, &micros.to_be_bytes()).expect("an instant");
+            let read: DateTime<Utc> = text.parse().expect("RFC 3339");
+            let since = read.naive_utc() - epoch().and_time(NaiveTime::MIN);
+            prop_assert_eq!(since.num_microseconds(), Some(micros));
+        }
+
+        #[test]
+        fn any_bytes_are_a_json_string_or_an_error(raw in proptest::collection::vec(any::<u8>(), 0..14)) {
+            for (write, length) in [
+                (timestamptz as fn(&[u8], &mut Vec<u8>) -> _, 8), (timestamp, 8), (date, 4), (time, 8), (timetz, 12),
+            ] {
+                let right = &raw[..raw.len().min(length)];
+                prop_assert!(shown(write, right).is_ok() <= (right.len() == length));
+            }
+        }
+    }
+}

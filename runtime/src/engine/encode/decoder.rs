@@ -103,3 +103,66 @@ const fn writer(pg: PgType, scalar: Scalar) -> Option<Write> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_and_every_scalar_has_a_partner() {
+        for pg in PgType::ALL {
+            assert!(Scalar::ALL.iter().any(|scalar| Decoder::new(pg, *scalar).is_some()), "{pg:?}");
+        }
+        for scalar in Scalar::ALL {
+            assert!(PgType::ALL.iter().any(|pg| Decoder::new(*pg, scalar).is_some()), "{scalar:?}");
+        }
+    }
+
+    #[test]
+    fn a_pair_that_would_lose_something_has_no_writer() {
+        let senseless = [
+            (PgType::Numeric, Scalar::Int),
+            (PgType::Float8, Scalar::Decimal),
+            (PgType::Timestamp, Scalar::DateTime),
+            (PgType::Text, Scalar::Int),
+            (PgType::Jsonb, Scalar::String),
+            (PgType::Bool, Scalar::Int),
+        ];
+        for (pg, scalar) in senseless {
+            assert!(Decoder::new(pg, scalar).is_none(), "{pg:?} as {scalar:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_in_the_opening_is_the_one_that_is_compiled() {
+        let rows = include_str!("decoder.rs").lines().filter_map(|line| line.strip_prefix("//! |")).skip(2);
+        let mut stated = Vec::new();
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let string = (cells[1] == "yes").then_some("String");
+            for scalar in cells[2].split(", ").chain(string) {
+                stated.extend(cells[0].split(", ").map(|pg| format!("{pg} {scalar}")));
+            }
+        }
+        let compiled = PgType::ALL.iter().flat_map(|pg| {
+            let scalars = Scalar::ALL.iter().filter(|scalar| Decoder::new(*pg, **scalar).is_some());
+            scalars.map(move |scalar| format!("{} {scalar:?}", pg.name()))
+        });
+        let mut compiled: Vec<String> = compiled.collect();
+        stated.sort();
+        compiled.sort();
+        assert_eq!(stated, compiled);
+    }
+
+    #[test]
+    fn names_of_scalars_and_types_are_told_apart() {
+        for scalar in Scalar::ALL {
+            assert_eq!(Scalar::from_name(scalar.name()), Some(scalar));
+        }
+        assert_eq!(Scalar::from_name("Int64"), None);
+        let mut names: Vec<&str> = PgType::ALL.iter().map(|pg| pg.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PgType::ALL.len());
+    }
+}

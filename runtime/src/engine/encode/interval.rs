@@ -78,3 +78,44 @@ impl Parts<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(micros: i64, days: i32, months: i32) -> String {
+        let raw = [&micros.to_be_bytes()[..], &days.to_be_bytes(), &months.to_be_bytes()].concat();
+        let mut out = Vec::new();
+        interval(&raw, &mut out).expect("an interval");
+        serde_json::from_slice(&out).expect("a JSON string")
+    }
+
+    #[test]
+    fn the_words_are_those_of_postgresql() {
+        let table = [
+            (0, 0, 0, "00:00:00"),
+            (1, 0, 0, "00:00:00.000001"),
+            (-1_500_000, 0, 0, "-00:00:01.5"),
+            (0, 1, 0, "1 day"),
+            (0, -1, 0, "-1 days"),
+            (0, 0, 14, "1 year 2 mons"),
+            (0, 0, -14, "-1 years -2 mons"),
+            (14_706_000_000, -3, 14, "1 year 2 mons -3 days +04:05:06"),
+            (-14_706_000_000, 3, -1, "-1 mons +3 days -04:05:06"),
+            (360_000_000_000_000, 0, 0, "100000:00:00"),
+            (i64::MIN, i32::MIN, 0, "-2147483648 days -2562047788:00:54.775808"),
+            (i64::MAX, i32::MAX, i32::MAX, "infinity"),
+            (i64::MIN, i32::MIN, i32::MIN, "-infinity"),
+        ];
+        for (micros, days, months, text) in table {
+            assert_eq!(shown(micros, days, months), text);
+        }
+    }
+
+    #[test]
+    fn sixteen_bytes_and_no_other_length() {
+        for length in (0..40).filter(|length| *length != 16) {
+            assert_eq!(interval(&vec![0; length], &mut Vec::new()), Err(Error::malformed("interval")));
+        }
+    }
+}

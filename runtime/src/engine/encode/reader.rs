@@ -183,3 +183,118 @@ fn value<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Values = Vec<Option<Vec<u8>>>;
+
+    fn sent(value: Option<&[u8]>) -> Vec<u8> {
+        match value {
+            Some(value) => [&(value.len() as u32).to_be_bytes()[..], value].concat(),
+            None => u32::MAX.to_be_bytes().to_vec(),
+        }
+    }
+
+    fn record(columns: &[(u32, Option<Vec<u8>>)]) -> Vec<u8> {
+        let mut raw = (columns.len() as u32).to_be_bytes().to_vec();
+        for (oid, value) in columns {
+            raw.extend(oid.to_be_bytes());
+            raw.extend(sent(value.as_deref()));
+        }
+        raw
+    }
+
+    fn array(lengths: &[u32], elements: &Values) -> Vec<u8> {
+        let has_null = u32::from(elements.contains(&None));
+        let head = [lengths.len() as u32, has_null, 25];
+        let dimensions = lengths.iter().flat_map(|length| [*length, 1]);
+        let mut raw: Vec<u8> = head.into_iter().chain(dimensions).flat_map(u32::to_be_bytes).collect();
+        elements.iter().for_each(|element| raw.extend(sent(element.as_deref())));
+        raw
+    }
+
+    fn value() -> impl Strategy<Value = Option<Vec<u8>>> {
+        proptest::option::weighted(0.8, proptest::collection::vec(any::<u8>(), 0..9))
+    }
+
+    fn collected<'a>(values: impl Iterator<Item = Result<Option<&'a [u8]>, Error>>) -> Result<Values, Error> {
+        values.map(|value| value.map(|value| value.map(<[u8]>::to_vec))).collect()
+    }
+
+    #[test]
+    fn an_array_of_nothing_times_many_is_malformed() {
+        assert!(ArrayReader::new(&array(&[i32::MAX as u32, 0], &vec![])).is_err());
+        assert_eq!(ArrayReader::new(&array(&[0], &vec![])).map(|array| array.remaining()), Ok(0));
+    }
+
+    #[test]
+    fn more_elements_than_bytes_are_malformed() {
+        for lengths in
+            [&[u32::MAX][..], &[i32::MAX as u32], &[1 << 16; 4], &[i32::MAX as u32; 6], &[1; 7], &[2]]
+        {
+            assert_eq!(ArrayReader::new(&array(lengths, &vec![None])).err(), Some(ARRAY), "{lengths:?}");
+        }
+        for columns in [u32::MAX, i32::MAX as u32, 1] {
+            assert_eq!(RecordReader::new(&columns.to_be_bytes()).err(), Some(RECORD), "{columns}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_read_back(columns in proptest::collection::vec((any::<u32>(), value()), 0..12)) {
+            let raw = record(&columns);
+            let (oids, values): (Vec<u32>, Values) = columns.into_iter().unzip();
+            prop_assert_eq!(collected(RecordReader::new(&raw).expect("a record")), Ok(values));
+            let mut reader = RecordReader::new(&raw).expect("a record");
+            let typed = std::iter::from_fn(|| reader.next_typed());
+            let found: Vec<u32> = typed.map(|column| column.expect("a column").oid).collect();
+            prop_assert_eq!(found, oids);
+        }
+
+        #[test]
+        fn arrays_read_back(rows in 1_u32..4, row in proptest::collection::vec(value(), 1..6)) {
+            let elements: Values = (0..rows).flat_map(|_| row.clone()).collect();
+            let lengths = [rows, row.len() as u32];
+            let raw = array(&lengths, &elements);
+            let reader = ArrayReader::new(&raw).expect("an array");
+            prop_assert_eq!(reader.element_oid(), 25);
+            prop_assert_eq!(reader.dimensions(), lengths.map(|length| length as usize));
+            prop_assert_eq!(reader.remaining(), elements.len());
+            prop_assert_eq!(collected(reader), Ok(elements));
+        }
+
+        /// One byte less, one more: never the same values, never more values than there are.
+        #[test]
+        fn what_ends_too_early_or_too_late_is_an_error(
+            columns in proptest::collection::vec((any::<u32>(), value()), 1..6), cut in any::<prop::sample::Index>(),
+        ) {
+            let whole = record(&columns);
+            let cut = &whole[..cut.index(whole.len())];
+            prop_assert!(RecordReader::new(cut).and_then(collected).is_err());
+            let longer = [&whole[..], &[0]].concat();
+            prop_assert!(RecordReader::new(&longer).and_then(collected).is_err());
+            let elements: Values = columns.into_iter().map(|(_, value)| value).collect();
+            let longer = [array(&[elements.len() as u32], &elements), vec![0]].concat();
+            prop_assert!(ArrayReader::new(&longer).and_then(collected).is_err());
+        }
+
+        #[test]
+        fn any_bytes_end_after_a_bounded_number_of_values(
+            head in proptest::collection::vec(0_u32..4, 0..6), tail in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let raw = [head.into_iter().flat_map(u32::to_be_bytes).collect(), tail].concat();
+            for raw in [&raw[..], &raw[raw.len() / 2..]] {
+                if let Ok(reader) = ArrayReader::new(raw) {
+                    prop_assert!(reader.count() <= raw.len());
+                }
+                if let Ok(reader) = RecordReader::new(raw) {
+                    prop_assert!(reader.count() <= raw.len());
+                }
+            }
+        }
+    }
+}
