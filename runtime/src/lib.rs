@@ -9,6 +9,7 @@
 //! orders
 //! catalog
 //! queue outbox
+//! engine
 //! storage
 //! security
 //! resilience
@@ -21,6 +22,7 @@ pub mod app_state;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod observability;

@@ -1,0 +1,3 @@
+//! GraphQL over PostgreSQL: an operation is compiled once, runs as one statement a root field, and is answered in bytes.
+
+pub mod encode;
