@@ -132,6 +132,8 @@ pub struct Column {
     pub array: bool,
     /// Whether it can be null.
     pub nullable: bool,
+    /// Whether it is read as text, since its type is an enum or one that has no binary decoder here.
+    pub as_text: bool,
 }
 
 /// A field of an object or of a root.
@@ -149,10 +151,23 @@ pub struct Field {
     pub args: IndexMap<String, Argument>,
     /// What it means.
     pub kind: FieldKind,
+    /// How long an answer may be kept.
+    pub cache: Option<CacheControl>,
+}
+
+/// How long an answer may be kept, and for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheControl {
+    /// Seconds.
+    pub max_age_secs: u32,
+    /// Whether it is one caller's only.
+    pub private: bool,
+    /// Seconds for which an old answer may be given while the database is away.
+    pub stale_if_error_secs: u32,
 }
 
 /// An argument, or a field of an input object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Argument {
     /// Its name.
     pub name: String,
@@ -196,6 +211,13 @@ pub enum FieldKind {
     Delete {
         /// Argument → key column.
         by: Vec<(String, Column)>,
+        /// What is done besides.
+        effects: Effects,
+    },
+    /// Root: a job for the workers, which call the function with the job's id and the arguments.
+    Job {
+        /// The function.
+        function: Function,
         /// What is done besides.
         effects: Effects,
     },
@@ -277,6 +299,8 @@ pub struct Function {
     pub name: String,
     /// Argument in GraphQL → parameter.
     pub args: Vec<(String, Parameter)>,
+    /// Parameters that the engine fills: the event's id, the caller's idempotency key.
+    pub supplied: Vec<(String, Supplied)>,
     /// What it answers.
     pub returns: Returns,
     /// What is done besides; nothing for a query.
@@ -290,6 +314,15 @@ pub struct Parameter {
     pub name: String,
     /// Its type; a `json` or `jsonb` one takes input objects.
     pub column: Column,
+}
+
+/// What the engine gives a function, by the parameter's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supplied {
+    /// `event_id`: the id of the event that the mutation emits.
+    EventId,
+    /// `idempotency_key`: the caller's key, null without one.
+    IdempotencyKey,
 }
 
 /// What a function answers.
@@ -328,8 +361,8 @@ pub struct Effects {
 pub struct Event {
     /// The subject's last part.
     pub name: String,
-    /// Key in the payload → column of the row.
-    pub payload: Vec<(String, String)>,
+    /// Key in the payload → column of the row; whether it is written as text, since a reader would round it.
+    pub payload: Vec<(String, String, bool)>,
 }
 
 /// An enum: names as the database has them.
@@ -378,8 +411,10 @@ pub struct Input {
     pub role: InputRole,
     /// Its fields.
     pub fields: IndexMap<String, Argument>,
-    /// Field → column, where they are called differently than by the rule.
+    /// Field → column, of an input that becomes a row.
     pub columns: HashMap<String, String>,
+    /// Those columns by name.
+    pub column_types: HashMap<String, Column>,
 }
 
 /// What the violation of a constraint means.

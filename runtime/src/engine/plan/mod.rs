@@ -1,0 +1,237 @@
+//! An operation in, SQL and the shape of its answer out.
+//!
+//! Promises: pure; one statement for each root field of a query, however deep the selection is; values of the caller
+//! are parameters, never text of a statement; the same operation and the same structure of arguments give the same plan.
+
+pub mod args;
+pub mod bind;
+pub mod cost;
+pub mod cursor;
+pub mod error;
+mod filter;
+mod page;
+mod read;
+pub mod select;
+pub mod shape;
+mod write;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_graphql::Pos;
+use async_graphql::parser::types::{OperationDefinition, OperationType};
+
+use self::args::Source;
+use self::bind::{Param, Size};
+use self::cost::Cost;
+use self::error::Refusal;
+use self::select::{Document, Selected};
+use self::shape::{ObjectShape, PageShape, ValueShape, written_key, written_text};
+use crate::engine::schema::model::{CacheControl, FieldKind};
+
+/// A compiled operation.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Whether it reads or changes.
+    pub kind: OperationType,
+    /// Its root fields in their order.
+    pub roots: Vec<RootPlan>,
+    /// Levels of fields.
+    pub depth: u32,
+    /// What it costs, given the sizes of its lists.
+    pub cost: Cost,
+    /// The tables that it reads or changes.
+    pub tables: BTreeSet<String>,
+}
+
+/// A root field.
+#[derive(Debug, Clone)]
+pub struct RootPlan {
+    /// `"key":`.
+    pub written_key: Box<[u8]>,
+    /// The response key.
+    pub key: Arc<str>,
+    /// Where it stands in the operation.
+    pub pos: Pos,
+    /// Whether it may be null.
+    pub nullable: bool,
+    /// What it does.
+    pub action: Action,
+    /// How long its answer may be kept.
+    pub cache: Option<CacheControl>,
+}
+
+/// What a root field does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Nothing: `__typename`.
+    Constant(Box<[u8]>),
+    /// `__schema` and `__type`: answered from the schema.
+    Introspection,
+    /// Reads.
+    Read(Statement, Answer),
+    /// Changes.
+    Write(Box<Write>),
+    /// Queues a job.
+    Job(Box<Job>),
+    /// Waits for events.
+    Subscribe(String),
+}
+
+/// A job that is queued.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The function that does it.
+    pub function: String,
+    /// Parameter → value.
+    pub args: Vec<(String, Source)>,
+    /// Where the idempotency key comes from.
+    pub key: Option<Source>,
+    /// The name of the field, by which idempotency keys are kept apart.
+    pub operation: Arc<str>,
+    /// Key of the answer → what stands there.
+    pub fields: Vec<(Box<[u8]>, JobField)>,
+}
+
+/// A field of what a job answers.
+#[derive(Debug, Clone)]
+pub enum JobField {
+    /// `__typename`.
+    Constant(Box<[u8]>),
+    /// `jobId`.
+    Id,
+    /// An argument of the call.
+    Arg(Source),
+}
+
+/// SQL with its parameters.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// The text, the same for equal plans, so that it is prepared once per connection.
+    pub sql: Arc<str>,
+    /// `$1`, `$2`, ….
+    pub params: Vec<Param>,
+    /// Sizes of its lists, which parameters and pages refer to.
+    pub sizes: Vec<Size>,
+}
+
+/// What the rows of a root's statement are.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// One row or none.
+    Row(ObjectShape),
+    /// A row for each item; whether they come in the wrong order.
+    Rows(ObjectShape, bool),
+    /// One row that holds a page.
+    Page(Box<PageShape>),
+    /// One row with one value.
+    Value(ValueShape),
+}
+
+/// A change.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// Changes, and answers unless `after` does.
+    pub change: Statement,
+    /// What the change answers.
+    pub answer: Answer,
+    /// Reads the answer by the key of the row that the change answered: what a function wrote is not seen by the
+    /// statement that calls it.
+    pub after: Option<Statement>,
+    /// Reads the answer that was given when the idempotency key was used first. Its last column says whether the
+    /// input is the same.
+    pub replay: Option<Statement>,
+    /// Where the idempotency key comes from.
+    pub key: Option<Source>,
+    /// The input without the key: what a key stands for.
+    pub input: Vec<(String, Source)>,
+    /// The name of the event that it emits.
+    pub event: Option<String>,
+    /// What no row means.
+    pub absent: Absent,
+    /// The name of the field, by which idempotency keys are kept apart.
+    pub operation: Arc<str>,
+}
+
+/// What it means that a change answered no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// The row that should be changed does not exist.
+    NotFound,
+    /// Null.
+    Null,
+}
+
+/// Plans an operation.
+///
+/// # Errors
+/// What a caller must change, with its place.
+pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<Plan, Refusal> {
+    let schema = document.schema;
+    let fields = match operation.ty {
+        OperationType::Query => &schema.query,
+        OperationType::Mutation => &schema.mutation,
+        OperationType::Subscription => &schema.subscription,
+    };
+    let selection = document.collect(None, &[&operation.selection_set.node])?;
+    let mut plan =
+        Plan { kind: operation.ty, roots: Vec::new(), depth: 0, cost: Cost::default(), tables: BTreeSet::new() };
+    for (key, selected) in &selection {
+        let name = selected.given.name.node.as_str();
+        let (action, nullable, cache, planned) = match name {
+            "__typename" => {
+                let root = match operation.ty {
+                    OperationType::Query => "Query",
+                    OperationType::Mutation => "Mutation",
+                    OperationType::Subscription => "Subscription",
+                };
+                (Action::Constant(written_text(root)), false, None, Planned { depth: 1, ..Planned::default() })
+            }
+            "__schema" | "__type" => {
+                let depth = 1;
+                (Action::Introspection, name == "__type", None, Planned { depth, ..Planned::default() })
+            }
+            _ => {
+                let field = fields.get(name).ok_or_else(|| unknown(selected))?;
+                let (action, planned) = plan_root(document, field, selected)?;
+                (action, field.ty.nullable, field.cache, planned)
+            }
+        };
+        plan.depth = plan.depth.max(planned.depth);
+        plan.cost.fields += 1;
+        plan.cost.add(planned.cost, plan.roots.len());
+        plan.tables.extend(planned.tables);
+        let key = Arc::from(*key);
+        plan.roots.push(RootPlan { written_key: written_key(&key), key, pos: selected.pos, nullable, action, cache });
+    }
+    Ok(plan)
+}
+
+/// What planning a root has found out besides the action.
+#[derive(Debug, Default)]
+struct Planned {
+    depth: u32,
+    cost: Cost,
+    tables: BTreeSet<String>,
+}
+
+fn plan_root(
+    document: Document<'_>,
+    field: &crate::engine::schema::model::Field,
+    selected: &Selected<'_>,
+) -> Result<(Action, Planned), Refusal> {
+    match &field.kind {
+        FieldKind::Event { event } => {
+            Ok((Action::Subscribe(event.clone()), Planned { depth: 1, ..Planned::default() }))
+        }
+        FieldKind::Lookup(_) | FieldKind::List(_) => read::root(document, field, selected),
+        FieldKind::Function(function) if !document.schema.mutation.contains_key(&field.name) => {
+            read::function(document, field, function, selected)
+        }
+        _ => write::root(document, field, selected),
+    }
+}
+
+fn unknown(selected: &Selected<'_>) -> Refusal {
+    Refusal::input(selected.pos, format!("there is no field {}", selected.given.name.node))
+}

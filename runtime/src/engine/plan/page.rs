@@ -1,0 +1,547 @@
+//! Lists: which rows, in which order, how many, from where; and pages with cursors.
+//!
+//! Pages go by keys, not by counting: the next page begins behind the last row's keys, so it costs the same however
+//! far it is, and rows that come or go meanwhile shift nothing. The key of the table ends every order, so none has ties.
+
+use std::sync::Arc;
+
+use async_graphql::parser::types::SelectionSet;
+use async_graphql::{Pos, Value};
+
+use super::args::{Arg, Source};
+use super::bind::{Param, Size};
+use super::cost::Cost;
+use super::cursor::fingerprint;
+use super::error::Refusal;
+use super::read::{Builder, Frame, existing, join_on};
+use super::select::Selected;
+use super::shape::{EdgeField, InfoField, PageField, PageShape, ValueShape, written_key, written_text};
+use super::{Action, Answer, Planned};
+use crate::engine::schema::model::{Column, Field, List, ObjectId, Relation, SortKey, qualified, quoted};
+
+/// Rows of a function at most.
+pub(super) const ROWS_MAX: u32 = 10_000;
+
+/// The parts of a list's SQL.
+struct Rows {
+    conditions: Vec<String>,
+    order: String,
+    limit: String,
+    size: usize,
+    sort: Vec<SortKey>,
+    backwards: bool,
+    continued: bool,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn root_list(
+        mut self,
+        field: &'a Field,
+        list: &'a List,
+        selected: &Selected<'a>,
+    ) -> Result<(Action, Planned), Refusal> {
+        let target = self.target(field, selected)?;
+        if list.connection {
+            let mut frame = Frame::default();
+            let (shape, cost) = self.page(&mut frame, field, list, target, selected, None, 2)?;
+            let sql = format!("SELECT {}", frame.list());
+            return Ok((Action::Read(self.statement(sql), Answer::Page(Box::new(shape))), self.planned(cost)));
+        }
+        let (alias, mut frame) = (self.alias(), Frame::default());
+        let (shape, cost) = self.object(&mut frame, &alias, target, &selected.sets, 2)?;
+        let rows = self.rows(field, list, target, &alias, selected)?;
+        let object = self.document.schema.object(target);
+        let (columns, table, wanted) = (frame.list(), object.table.sql(), clause(&rows.conditions));
+        let sql = format!("SELECT {columns} FROM {table} {alias}{}{wanted}{}{}", frame.joins, rows.order, rows.limit);
+        let cost = Cost { fields: 0, lists: vec![(0, rows.size, cost)] };
+        Ok((Action::Read(self.statement(sql), Answer::Rows(shape, rows.backwards)), self.planned(cost)))
+    }
+
+    fn target(&self, field: &Field, selected: &Selected<'_>) -> Result<ObjectId, Refusal> {
+        use crate::engine::schema::model::{Named, ObjectKind};
+        let Named::Object(id) = field.ty.named else { return Err(super::unknown(selected)) };
+        match self.document.schema.object(id).kind {
+            ObjectKind::Connection(target) => Ok(target),
+            _ => Ok(id),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a nested list hangs on is what it is")]
+    pub(super) fn to_many(
+        &mut self,
+        frame: &mut Frame,
+        here: &str,
+        field: &'a Field,
+        relation: &'a Relation,
+        list: &'a List,
+        selected: &Selected<'a>,
+        depth: u32,
+    ) -> Result<(ValueShape, Cost), Refusal> {
+        if list.connection {
+            let tie = Some((here, relation));
+            let (page, cost) = self.page(frame, field, list, relation.target, selected, tie, depth + 1)?;
+            return Ok((ValueShape::Page(Box::new(page)), cost));
+        }
+        let (alias, mut inner) = (self.alias(), Frame::default());
+        let (shape, cost) = self.object(&mut inner, &alias, relation.target, &selected.sets, depth + 1)?;
+        let rows = self.rows(field, list, relation.target, &alias, selected)?;
+        let records = self.records(&inner, relation.target, &alias, &rows, Some((here, relation)));
+        let at = frame.column(records);
+        let cost = Cost { fields: 0, lists: vec![(0, rows.size, cost)] };
+        Ok((ValueShape::List(at, Box::new(shape)), cost))
+    }
+
+    /// `array(SELECT row(…) FROM …)`.
+    fn records(
+        &mut self,
+        inner: &Frame,
+        target: ObjectId,
+        alias: &str,
+        rows: &Rows,
+        tie: Option<(&str, &Relation)>,
+    ) -> String {
+        let (source, tied) = self.source(target, alias, tie);
+        let mut conditions = tied;
+        conditions.extend(rows.conditions.iter().cloned());
+        let (columns, wanted) = (inner.list(), clause(&conditions));
+        let query = format!("SELECT row({columns}) FROM {source}{}{wanted}", inner.joins);
+        format!("array({query}{}{})", rows.order, rows.limit)
+    }
+
+    /// What stands behind FROM, and the conditions that tie it to the row outside.
+    fn source(&mut self, target: ObjectId, alias: &str, tie: Option<(&str, &Relation)>) -> (String, Vec<String>) {
+        let table = self.document.schema.object(target).table.sql();
+        let Some((here, relation)) = tie else { return (format!("{table} {alias}"), Vec::new()) };
+        let Some(through) = &relation.through else {
+            return (format!("{table} {alias}"), vec![join_on(here, alias, relation)]);
+        };
+        let between = self.alias();
+        self.tables.insert(through.table.clone());
+        let onward = through.on.iter().map(|(tie, key)| format!("{alias}.{} = {between}.{}", quoted(key), quoted(tie)));
+        let onward = onward.collect::<Vec<_>>().join(" AND ");
+        let middle = qualified(&through.schema, &through.table);
+        (
+            format!("{middle} {between} JOIN {table} {alias} ON {onward}"),
+            vec![join_on(here, &between, relation)],
+        )
+    }
+
+    fn rows(
+        &mut self,
+        field: &Field,
+        list: &List,
+        target: ObjectId,
+        alias: &str,
+        selected: &Selected<'_>,
+    ) -> Result<Rows, Refusal> {
+        let mut conditions = self.conditions(field, list, target, alias, selected)?;
+        let mut sort = self.sort(field, list, target, selected)?;
+        let (size, backwards) = self.size(field, list, selected)?;
+        if backwards {
+            sort.iter_mut().for_each(|key| key.descending = !key.descending);
+        }
+        let (from, to) = if backwards { (&list.before, &list.after) } else { (&list.after, &list.before) };
+        let order_name = self.order_name(target, &sort, backwards);
+        let mut continued = false;
+        for (argument, reverse) in [(from, false), (to, true)] {
+            let Some(name) = argument else { continue };
+            let Some(Arg::Leaf(source)) = self.arg(field, selected, name) else { continue };
+            continued |= !reverse;
+            let pos = Self::arg_pos(selected, name);
+            let bounds = self.bounds(source, name, pos, &sort, &order_name, list.connection, target);
+            conditions.push(beyond(alias, &sort, &bounds, reverse));
+        }
+        let order = order_by(alias, &sort);
+        let limit = self.limit(size, list.connection);
+        let offset = self.offset(field, list, selected);
+        Ok(Rows { conditions, order, limit: limit + &offset, size, sort, backwards, continued })
+    }
+
+    /// Filter, equalities, and that the row is not marked as deleted.
+    fn conditions(
+        &mut self,
+        field: &Field,
+        list: &List,
+        target: ObjectId,
+        alias: &str,
+        selected: &Selected<'_>,
+    ) -> Result<Vec<String>, Refusal> {
+        let mut conditions = existing(self.document.schema.object(target), alias);
+        for (name, column) in &list.equals {
+            let named = field.args[name.as_str()].ty.named;
+            match self.arg(field, selected, name) {
+                None => {}
+                Some(Arg::Leaf(source)) => {
+                    let value = self.value(source, name, Self::arg_pos(selected, name), named, column);
+                    conditions.push(format!("{alias}.{} = {value}", quoted(&column.name)));
+                }
+                Some(_) => conditions.push(format!("{alias}.{} IS NULL", quoted(&column.name))),
+            }
+        }
+        if let Some(name) = &list.filter
+            && let Some(arg @ Arg::Object(_)) = self.arg(field, selected, name)
+        {
+            let pos = Self::arg_pos(selected, name);
+            let condition = self.filter(target, alias, &arg, name, pos)?;
+            conditions.push(condition);
+        }
+        Ok(conditions)
+    }
+
+    fn sort(
+        &self,
+        field: &Field,
+        list: &List,
+        target: ObjectId,
+        selected: &Selected<'_>,
+    ) -> Result<Vec<SortKey>, Refusal> {
+        let object = self.document.schema.object(target);
+        let arg = list.order.as_ref().and_then(|name| self.arg(field, selected, name));
+        let pos = list.order.as_ref().map_or(selected.pos, |name| Self::arg_pos(selected, name));
+        let wanted = match arg {
+            Some(Arg::List(items)) => items,
+            Some(object @ Arg::Object(_)) => vec![object],
+            _ => Vec::new(),
+        };
+        let mut sort: Vec<SortKey> = Vec::new();
+        for one in &wanted {
+            let Arg::Object(fields) = one else { continue };
+            let mut given = fields.iter().filter(|(_, arg)| **arg != Arg::Null);
+            let (Some((name, Arg::Leaf(source))), None) = (given.next(), given.next()) else {
+                let message = "orderBy: each object names one field; write a list for several: [{a: ASC}, {b: DESC}]";
+                return Err(Refusal::input(pos, message));
+            };
+            let descending = match source.read(self.document.variables) {
+                Value::Enum(word) => word == "DESC",
+                Value::String(word) => word == "DESC",
+                _ => false,
+            };
+            let Some(column) = object.column(name) else {
+                return Err(Refusal::input(pos, format!("orderBy: there is no field {name}")));
+            };
+            if !sort.iter().any(|key| key.column.name == column.name) {
+                sort.push(SortKey { column: column.clone(), descending });
+            }
+        }
+        if sort.is_empty() {
+            sort.clone_from(&list.sort);
+        }
+        for key in &object.table.key {
+            if !sort.iter().any(|known| known.column.name == key.name) {
+                sort.push(SortKey { column: key.clone(), descending: false });
+            }
+        }
+        Ok(sort)
+    }
+
+    /// The list's size, and whether it is counted from the end.
+    fn size(&mut self, field: &Field, list: &List, selected: &Selected<'_>) -> Result<(usize, bool), Refusal> {
+        let given = |name: &Option<String>| {
+            let name = name.as_ref()?;
+            match self.arg(field, selected, name)? {
+                Arg::Leaf(source) => Some((source, name.clone(), Self::arg_pos(selected, name))),
+                _ => None,
+            }
+        };
+        let (first, last) = (given(&list.first), given(&list.last));
+        if let (Some(_), Some((_, _, pos))) = (&first, &last) {
+            return Err(Refusal::input(*pos, "first and last cannot both be given"));
+        }
+        let backwards = last.is_some();
+        let (source, name, pos) = match first.or(last) {
+            Some((source, name, pos)) => (Some(source), name, pos),
+            None => (None, list.first.clone().unwrap_or_default(), selected.pos),
+        };
+        let (default, max) = (list.size_default, list.size_max);
+        self.sizes.push(Size { source, name: Arc::from(name), pos, default, max });
+        Ok((self.sizes.len() - 1, backwards))
+    }
+
+    /// The size of a list that has no argument for it.
+    pub(super) fn fixed_size(&mut self, field: &Field, selected: &Selected<'_>) -> usize {
+        let name = Arc::from(field.name.as_str());
+        self.sizes.push(Size { source: None, name, pos: selected.pos, default: 50, max: ROWS_MAX });
+        self.sizes.len() - 1
+    }
+
+    /// A size that stands in the operation stays in the SQL, where PostgreSQL can plan with it.
+    fn limit(&mut self, size: usize, one_more: bool) -> String {
+        let known = &self.sizes[size];
+        let literal = match &known.source {
+            None => Some(u64::from(known.default)),
+            Some(Source::Constant(Value::Number(number))) => number.as_u64().filter(|n| *n <= u64::from(known.max)),
+            Some(_) => None,
+        };
+        match literal {
+            Some(literal) => format!(" LIMIT {}", literal + u64::from(one_more)),
+            None => format!(" LIMIT {}::bigint", self.param(Param::Size(size, one_more))),
+        }
+    }
+
+    fn offset(&mut self, field: &Field, list: &List, selected: &Selected<'_>) -> String {
+        let Some(name) = &list.offset else { return String::new() };
+        match self.arg(field, selected, name) {
+            Some(Arg::Leaf(source)) => {
+                let pos = Self::arg_pos(selected, name);
+                format!(" OFFSET {}::bigint", self.param(Param::Offset(source, pos)))
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What cursors of this order begin with, the same in both directions.
+    fn order_name(&self, target: ObjectId, sort: &[SortKey], backwards: bool) -> Arc<str> {
+        let mut forwards = sort.to_vec();
+        if backwards {
+            forwards.iter_mut().for_each(|key| key.descending = !key.descending);
+        }
+        Arc::from(fingerprint(&self.document.schema.object(target).table.name, &forwards))
+    }
+
+    /// The keys of the row where a page begins or ends: in a connection from the cursor, in a plain list those of the
+    /// row whose key is given.
+    #[expect(clippy::too_many_arguments, reason = "a bound is made of all of these")]
+    fn bounds(
+        &mut self,
+        source: Source,
+        name: &str,
+        pos: Pos,
+        sort: &[SortKey],
+        order: &Arc<str>,
+        connection: bool,
+        target: ObjectId,
+    ) -> Vec<String> {
+        if connection {
+            let parts = sort.iter().enumerate().map(|(part, key)| {
+                let (source, name, fingerprint) = (source.clone(), Arc::from(name), order.clone());
+                let place = self.param(Param::Cursor { source, name, pos, fingerprint, part });
+                format!("{place}::text::{}", key.column.sql_type)
+            });
+            return parts.collect();
+        }
+        let object = self.document.schema.object(target);
+        let Some(key) = object.table.key.first() else { return vec!["NULL".to_owned(); sort.len()] };
+        let named = object
+            .fields
+            .values()
+            .find(|field| matches!(&field.kind, crate::engine::schema::model::FieldKind::Column(c) if c.name == key.name))
+            .map_or(crate::engine::schema::model::Named::Scalar(crate::engine::encode::Scalar::Id), |f| f.ty.named);
+        let value = self.value(source, name, pos, named, key);
+        let (table, alias) = (object.table.sql(), self.alias());
+        sort.iter()
+            .map(|sorted| {
+                let column = quoted(&sorted.column.name);
+                format!("(SELECT {alias}.{column} FROM {table} {alias} WHERE {alias}.{} = {value})", quoted(&key.name))
+            })
+            .collect()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a page hangs on is what it is")]
+    fn page(
+        &mut self,
+        frame: &mut Frame,
+        field: &'a Field,
+        list: &'a List,
+        target: ObjectId,
+        selected: &Selected<'a>,
+        tie: Option<(&str, &Relation)>,
+        depth: u32,
+    ) -> Result<(PageShape, Cost), Refusal> {
+        let (alias, mut inner) = (self.alias(), Frame::default());
+        let mut parts = Parts::default();
+        let mut cost = Cost::default();
+        let mut fields = Vec::new();
+        for (key, chosen) in &self.document.collect(None, &selected.sets)? {
+            self.seen(depth);
+            cost.fields += 1;
+            let field = self.page_field(&mut inner, &alias, target, chosen, depth, &mut parts)?;
+            fields.push((written_key(key), Arc::from(*key), field));
+        }
+        let rows = self.rows(field, list, target, &alias, selected)?;
+        let cursor = if parts.cursors {
+            rows.sort.iter().map(|key| inner.column(format!("{alias}.{}::text", quoted(&key.column.name)))).collect()
+        } else {
+            Vec::new()
+        };
+        let fingerprint = self.order_name(target, &rows.sort, rows.backwards);
+        let at = parts.rows.then(|| self.records(&inner, target, &alias, &rows, tie)).map(|sql| frame.column(sql));
+        let total = match parts.total {
+            true => Some(self.total(frame, field, list, target, selected, tie)?),
+            false => None,
+        };
+        self.tables.insert(self.document.schema.object(target).table.name.clone());
+        cost.lists.push((0, rows.size, parts.cost));
+        let (size, backwards, continued) = (rows.size, rows.backwards, rows.continued);
+        Ok((PageShape { rows: at, total, size, backwards, continued, cursor, fingerprint, fields }, cost))
+    }
+
+    fn total(
+        &mut self,
+        frame: &mut Frame,
+        field: &Field,
+        list: &List,
+        target: ObjectId,
+        selected: &Selected<'_>,
+        tie: Option<(&str, &Relation)>,
+    ) -> Result<usize, Refusal> {
+        let alias = self.alias();
+        let (source, mut conditions) = self.source(target, &alias, tie);
+        conditions.extend(self.conditions(field, list, target, &alias, selected)?);
+        Ok(frame.column(format!("(SELECT count(*) FROM {source}{})", clause(&conditions))))
+    }
+
+    fn page_field(
+        &mut self,
+        inner: &mut Frame,
+        alias: &str,
+        target: ObjectId,
+        chosen: &Selected<'a>,
+        depth: u32,
+        parts: &mut Parts,
+    ) -> Result<PageField, Refusal> {
+        let target_name = self.document.schema.object(target).name.clone();
+        Ok(match chosen.given.name.node.as_str() {
+            "__typename" => PageField::Constant(written_text(&format!("{target_name}Connection"))),
+            "totalCount" => {
+                parts.total = true;
+                PageField::Total
+            }
+            "nodes" => {
+                parts.rows = true;
+                let (shape, cost) = self.object(inner, alias, target, &chosen.sets, depth + 1)?;
+                parts.add(cost);
+                PageField::Nodes(shape)
+            }
+            "edges" => {
+                parts.rows = true;
+                PageField::Edges(self.edges(inner, alias, target, &chosen.sets, depth + 1, parts)?)
+            }
+            "pageInfo" => {
+                parts.rows = true;
+                PageField::Info(self.info(&chosen.sets, depth + 1, parts)?)
+            }
+            _ => return Err(super::unknown(chosen)),
+        })
+    }
+
+    fn edges(
+        &mut self,
+        inner: &mut Frame,
+        alias: &str,
+        target: ObjectId,
+        sets: &[&'a SelectionSet],
+        depth: u32,
+        parts: &mut Parts,
+    ) -> Result<Vec<(Box<[u8]>, Arc<str>, EdgeField)>, Refusal> {
+        let target_name = self.document.schema.object(target).name.clone();
+        let mut fields = Vec::new();
+        self.seen(depth);
+        for (key, chosen) in &self.document.collect(None, sets)? {
+            parts.cost.fields += 1;
+            let field = match chosen.given.name.node.as_str() {
+                "__typename" => EdgeField::Constant(written_text(&format!("{target_name}Edge"))),
+                "cursor" => {
+                    parts.cursors = true;
+                    EdgeField::Cursor
+                }
+                "node" => {
+                    let (shape, cost) = self.object(inner, alias, target, &chosen.sets, depth + 1)?;
+                    parts.add(cost);
+                    EdgeField::Node(shape)
+                }
+                _ => return Err(super::unknown(chosen)),
+            };
+            fields.push((written_key(key), Arc::from(*key), field));
+        }
+        Ok(fields)
+    }
+
+    fn info(
+        &mut self,
+        sets: &[&'a SelectionSet],
+        depth: u32,
+        parts: &mut Parts,
+    ) -> Result<Vec<(Box<[u8]>, InfoField)>, Refusal> {
+        let mut fields = Vec::new();
+        self.seen(depth);
+        for (key, chosen) in &self.document.collect(None, sets)? {
+            let field = match chosen.given.name.node.as_str() {
+                "__typename" => InfoField::Constant(written_text("PageInfo")),
+                "hasNextPage" => InfoField::HasNext,
+                "hasPreviousPage" => InfoField::HasPrevious,
+                "startCursor" => InfoField::Start,
+                "endCursor" => InfoField::End,
+                _ => return Err(super::unknown(chosen)),
+            };
+            parts.cursors |= matches!(field, InfoField::Start | InfoField::End);
+            fields.push((written_key(key), field));
+        }
+        Ok(fields)
+    }
+}
+
+/// What of a page is selected.
+#[derive(Default)]
+struct Parts {
+    rows: bool,
+    cursors: bool,
+    total: bool,
+    cost: Cost,
+}
+
+impl Parts {
+    fn add(&mut self, cost: Cost) {
+        self.cost.fields += cost.fields;
+        self.cost.lists.extend(cost.lists);
+    }
+}
+
+fn clause(conditions: &[String]) -> String {
+    if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
+}
+
+fn order_by(alias: &str, sort: &[SortKey]) -> String {
+    if sort.is_empty() {
+        return String::new();
+    }
+    let keys = sort.iter().map(|key| {
+        let direction = if key.descending { " DESC" } else { "" };
+        format!("{alias}.{}{direction}", quoted(&key.column.name))
+    });
+    format!(" ORDER BY {}", keys.collect::<Vec<_>>().join(", "))
+}
+
+/// Rows that come after the bounds in the order; before them with `reverse`. PostgreSQL's order has null last, and
+/// first when descending, so null is the largest of all.
+fn beyond(alias: &str, sort: &[SortKey], bounds: &[String], reverse: bool) -> String {
+    let after = |key: &SortKey| key.descending == reverse;
+    let columns = || sort.iter().map(|key| format!("{alias}.{}", quoted(&key.column.name)));
+    let uniform = sort.windows(2).all(|pair| pair[0].descending == pair[1].descending);
+    if uniform && sort.iter().all(|key| !key.column.nullable) {
+        let sign = if sort.first().is_none_or(after) { ">" } else { "<" };
+        let columns = columns().collect::<Vec<_>>().join(", ");
+        return format!("({columns}) {sign} ({})", bounds.join(", "));
+    }
+    let mut cases = Vec::with_capacity(sort.len());
+    for (at, key) in sort.iter().enumerate() {
+        let mut case: Vec<String> = columns()
+            .zip(bounds)
+            .take(at)
+            .zip(sort)
+            .map(|((column, bound), key): ((String, &String), &SortKey)| equal(&column, bound, &key.column))
+            .collect();
+        let (column, bound) = (format!("{alias}.{}", quoted(&key.column.name)), &bounds[at]);
+        case.push(match (after(key), key.column.nullable) {
+            (true, false) => format!("{column} > {bound}"),
+            (false, false) => format!("{column} < {bound}"),
+            (true, true) => format!("{bound} IS NOT NULL AND ({column} > {bound} OR {column} IS NULL)"),
+            (false, true) => format!("({column} < {bound} OR ({bound} IS NULL AND {column} IS NOT NULL))"),
+        });
+        cases.push(format!("({})", case.join(" AND ")));
+    }
+    format!("({})", cases.join(" OR "))
+}
+
+fn equal(column: &str, bound: &str, of: &Column) -> String {
+    if of.nullable { format!("{column} IS NOT DISTINCT FROM {bound}") } else { format!("{column} = {bound}") }
+}

@@ -1,0 +1,6 @@
+//! The schema file: read, compiled against what the database has, and turned into what GraphQL clients see.
+
+pub mod catalogue;
+pub mod compile;
+pub mod model;
+pub mod source;
