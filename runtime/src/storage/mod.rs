@@ -18,8 +18,8 @@ use sqlx::migrate::Migrator;
 
 use crate::error::{Classify, ErrorKind};
 
-/// The files in `runtime/migrations`, as they were when this was built.
-static MIGRATIONS: Migrator = sqlx::migrate!();
+/// The files in `fixtures/schemas/ecommerce/migrations`, as they were when this was built.
+static MIGRATIONS: Migrator = sqlx::migrate!("../fixtures/schemas/ecommerce/migrations");
 
 /// A migration that waits for another process to finish is given up after this time.
 const MIGRATION_LOCK_TIMEOUT: &str = "SET lock_timeout = '60s'";
@@ -33,7 +33,7 @@ pub enum MigrateError {
     /// The database refused a statement of a migration. It left nothing behind; those before it are in place.
     #[error("migration {file} failed, those before it are in place")]
     Migration {
-        /// Its name in `runtime/migrations`.
+        /// Its name in the folder of migrations.
         file: String,
         /// What the database said.
         #[source]
@@ -42,7 +42,7 @@ pub enum MigrateError {
     /// The database has a migration under this name whose text was another one.
     #[error("migration {file} was changed after the database had it: add a new one instead")]
     Changed {
-        /// Its name in `runtime/migrations`.
+        /// Its name in the folder of migrations.
         file: String,
     },
     /// The list of migrations could not be read or does not fit the database's.
@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn every_migration_is_named_as_its_file_is() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../fixtures/schemas/ecommerce/migrations");
         assert!(MIGRATIONS.iter().count() > 0);
         for migration in MIGRATIONS.iter() {
             let file = folder.join(file_of(migration.version));
