@@ -1,7 +1,150 @@
 //! GraphQL over PostgreSQL: an operation is compiled once, runs as one statement a root field, and is answered in bytes.
+//!
+//! Promises: values of callers travel as parameters, never as text of a statement; the number of statements of a query
+//! is that of its root fields, however deep it is; a mutation is one transaction with its idempotency key and its event;
+//! limits are checked before anything runs; an answer is valid JSON of the selected shape or an error that says where.
+//!
+//! `schema` binds a schema file to a database, `plan` turns an operation into SQL and a shape, `execute` runs it,
+//! `render` and `encode` write the answer.
 
+pub mod arguments;
 pub mod coerce;
 pub mod encode;
+pub mod error;
+mod execute;
+pub mod job;
+pub mod limits;
+pub mod metrics;
 pub mod plan;
+pub mod plan_cache;
+mod prepare;
 pub mod render;
 pub mod schema;
+
+use std::sync::Arc;
+
+use async_graphql::Variables;
+use async_graphql::parser::types::OperationType;
+
+use self::error::Failure;
+use self::limits::Limits;
+use self::metrics::{EngineMetrics, OutcomeLabel};
+use self::plan_cache::{Bounds, TextCache};
+use self::prepare::Prepared;
+use self::schema::graphql::Graphql;
+use self::schema::model::Schema;
+use crate::queue::Queue;
+use crate::storage::postgres::Postgres;
+
+/// Settings of the engine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What one operation may ask for.
+    pub limits: Limits,
+    /// How many plans are kept.
+    pub plans: Bounds,
+    /// Whether `__schema` and `__type` are answered.
+    pub introspection: bool,
+    /// Events go to `<prefix>.<name>`.
+    pub subject_prefix: String,
+}
+
+/// A request in GraphQL.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The text.
+    pub query: String,
+    /// Which of its operations.
+    pub operation_name: Option<String>,
+    /// As the caller gave them.
+    pub variables: Variables,
+}
+
+/// How far a request came, which decides the status of an answer over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It was refused before it ran: syntax, validation, variables, limits.
+    Refused,
+    /// It ran; `data` is there.
+    Executed,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// JSON.
+    pub body: Vec<u8>,
+    /// How far it came.
+    pub stage: Stage,
+    /// Whether one of its errors is ours.
+    pub failed: bool,
+}
+
+/// The engine. Clones share everything.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    postgres: Postgres,
+    queue: Option<Queue>,
+    schema: Arc<Schema>,
+    graphql: Graphql,
+    prepared: TextCache<Prepared>,
+    settings: Settings,
+    metrics: EngineMetrics,
+}
+
+impl Engine {
+    /// An engine for a compiled schema.
+    ///
+    /// # Errors
+    /// What the specification of GraphQL forbids in a schema.
+    pub fn new(
+        schema: Schema,
+        postgres: Postgres,
+        queue: Option<Queue>,
+        settings: Settings,
+        metrics: EngineMetrics,
+    ) -> Result<Self, async_graphql::dynamic::SchemaError> {
+        let graphql = Graphql::new(&schema, settings.introspection)?;
+        let prepared = TextCache::new(settings.plans);
+        let schema = Arc::new(schema);
+        Ok(Self { inner: Arc::new(Inner { postgres, queue, schema, graphql, prepared, settings, metrics }) })
+    }
+
+    /// The schema in GraphQL's own language.
+    pub fn sdl(&self) -> String {
+        self.inner.graphql.sdl()
+    }
+
+    /// Whether the request's operation only reads; `None` when it cannot be read at all.
+    pub async fn is_query(&self, request: &Request) -> Option<bool> {
+        let prepared = self.inner.prepare(request).await.ok()?;
+        Some(prepared.kind() == OperationType::Query)
+    }
+
+    /// Answers a request.
+    pub async fn execute(&self, request: &Request) -> Answer {
+        let answer = match self.inner.plan(request).await {
+            Ok(planned) => self.inner.run(planned).await,
+            Err(failures) => refused(&failures),
+        };
+        self.inner.metrics.count_operation(match (answer.failed, answer.stage) {
+            (true, _) => OutcomeLabel::failed,
+            (false, Stage::Refused) => OutcomeLabel::refused,
+            (false, Stage::Executed) => OutcomeLabel::ok,
+        });
+        answer
+    }
+}
+
+/// The answer to a request that did not run.
+fn refused(failures: &[Failure]) -> Answer {
+    let mut body = b"{\"errors\":".to_vec();
+    let errors: Vec<_> = failures.iter().map(Failure::json).collect();
+    body.extend(serde_json::to_vec(&errors).unwrap_or_else(|_| b"[]".to_vec()));
+    body.push(b'}');
+    Answer { body, stage: Stage::Refused, failed: failures.iter().any(|failure| failure.ours) }
+}

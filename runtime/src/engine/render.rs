@@ -159,14 +159,7 @@ impl<'a> Renderer<'a> {
                 Some(raw) => self.list(shape, raw, nullable),
                 None => self.missing(nullable),
             },
-            ValueShape::Page(shape) => {
-                let mark = self.out.len();
-                if self.page(shape, row).is_err() {
-                    self.out.truncate(mark);
-                    return self.null(nullable);
-                }
-                Ok(())
-            }
+            ValueShape::Page(shape) => self.page_or_null(shape, row, nullable),
         }
     }
 
@@ -253,6 +246,44 @@ impl<'a> Renderer<'a> {
             }
         }
         self.out.push(b']');
+        Ok(())
+    }
+
+    /// Writes a list whose items `write` writes, or null when one of them would be null.
+    ///
+    /// # Errors
+    /// When null would stand where it may not.
+    pub fn list_of(
+        &mut self,
+        items: usize,
+        nullable: bool,
+        mut write: impl FnMut(&mut Self, usize) -> Written,
+    ) -> Written {
+        let mark = self.out.len();
+        self.out.push(b'[');
+        for at in 0..items {
+            if at > 0 {
+                self.out.push(b',');
+            }
+            if self.item(at, |this| write(this, at)).is_err() {
+                self.out.truncate(mark);
+                return self.null(nullable);
+            }
+        }
+        self.out.push(b']');
+        Ok(())
+    }
+
+    /// Writes a page, or null when a part of it would be null.
+    ///
+    /// # Errors
+    /// When null would stand where it may not.
+    pub fn page_or_null(&mut self, shape: &'a PageShape, row: &Columns<'_>, nullable: bool) -> Written {
+        let mark = self.out.len();
+        if self.page(shape, row).is_err() {
+            self.out.truncate(mark);
+            return self.null(nullable);
+        }
         Ok(())
     }
 

@@ -12,6 +12,8 @@ pub mod metrics;
 pub mod redis;
 pub mod worker;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::error::Error;
@@ -38,6 +40,15 @@ pub enum Task {
     Invoice {
         /// The order.
         order_id: OrderId,
+        /// The caller's key, kept as evidence.
+        idempotency_key: Option<String>,
+    },
+    /// Call a function of the database.
+    Call {
+        /// Its name.
+        function: String,
+        /// Parameter → value, as text.
+        args: BTreeMap<String, Option<String>>,
         /// The caller's key, kept as evidence.
         idempotency_key: Option<String>,
     },

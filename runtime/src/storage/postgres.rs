@@ -11,14 +11,15 @@
 mod error;
 mod pool;
 
-pub use error::{DatabaseExt, Error};
+pub use error::{DatabaseExt, Error, Violation};
 pub use pool::{Limits, PoolSize};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{Connection, FromRow, Postgres as Db};
+use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres as Db};
 use tokio_util::sync::CancellationToken;
 
 use pool::{Lease, Pool};
@@ -82,6 +83,47 @@ impl Postgres {
         O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
     {
         let result = tokio::time::timeout(self.query_timeout, statement.fetch_all(lease.connection())).await;
+        settle(lease, result)
+    }
+
+    /// Rows of a statement whose text was made at run time, as they came over the wire. `reading`: it changes nothing
+    /// and gets the one retry that a lost connection allows. `bind` makes the arguments, again for a retry.
+    pub async fn rows(
+        &self,
+        sql: &Arc<str>,
+        reading: bool,
+        bind: &(dyn Fn() -> Result<PgArguments, sqlx::Error> + Send + Sync),
+    ) -> Result<Vec<PgRow>, Error> {
+        let lease = self.pool.acquire().await?;
+        match self.fetch_rows(lease, sql, bind).await {
+            Err(error) if reading && error.lost_connection() => {
+                tracing::debug!(error = %crate::error::chain(&error), "read lost its connection, trying a fresh one");
+                let lease = self.pool.acquire_fresh().await?;
+                self.fetch_rows(lease, sql, bind).await
+            }
+            result => result,
+        }
+    }
+
+    async fn fetch_rows(
+        &self,
+        mut lease: Lease,
+        sql: &Arc<str>,
+        bind: &(dyn Fn() -> Result<PgArguments, sqlx::Error> + Send + Sync),
+    ) -> Result<Vec<PgRow>, Error> {
+        let statement = || Ok::<_, sqlx::Error>(sqlx::query_with::<Db, _>(AssertSqlSafe(sql.clone()), bind()?));
+        let work = async {
+            let connection = lease.connection();
+            match statement()?.fetch_all(&mut *connection).await {
+                // The tables have changed since the statement was prepared: it was refused and not run.
+                Err(error) if Error::is_stale(&error) => {
+                    connection.clear_cached_statements().await?;
+                    statement()?.fetch_all(&mut *connection).await
+                }
+                result => result,
+            }
+        };
+        let result = tokio::time::timeout(self.query_timeout, work).await;
         settle(lease, result)
     }
 

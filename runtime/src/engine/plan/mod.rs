@@ -83,8 +83,10 @@ pub enum Action {
 pub struct Job {
     /// The function that does it.
     pub function: String,
-    /// Parameter → value.
-    pub args: Vec<(String, Source)>,
+    /// A function with the same arguments that refuses by an exception.
+    pub check: Option<String>,
+    /// Parameter, its type in SQL, its value.
+    pub args: Vec<(String, String, Source)>,
     /// Where the idempotency key comes from.
     pub key: Option<Source>,
     /// The name of the field, by which idempotency keys are kept apart.

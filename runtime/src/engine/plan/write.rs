@@ -31,7 +31,9 @@ pub(super) fn root<'a>(
         FieldKind::Insert(insert) => &insert.effects,
         FieldKind::Update { effects, .. } | FieldKind::Delete { effects, .. } => effects,
         FieldKind::Function(function) => &function.effects,
-        FieldKind::Job { function, effects } => return Ok(job(document, field, function, effects, selected)),
+        FieldKind::Job { function, check, effects } => {
+            return Ok(job(document, field, function, check.clone(), effects, selected));
+        }
         _ => return Err(super::unknown(selected)),
     };
     let mut change = Change { builder: Builder::new(document), field, selected, effects };
@@ -395,6 +397,7 @@ fn job<'a>(
     document: Document<'a>,
     field: &'a Field,
     function: &'a Function,
+    check: Option<String>,
     effects: &'a Effects,
     selected: &Selected<'a>,
 ) -> (Action, Planned) {
@@ -402,7 +405,11 @@ fn job<'a>(
     let source = |name: &str| {
         builder.arg(field, selected, name).map_or(Source::Constant(async_graphql::Value::Null), |arg| arg.source())
     };
-    let args = function.args.iter().map(|(name, parameter)| (parameter.name.clone(), source(name))).collect();
+    let args = function
+        .args
+        .iter()
+        .map(|(name, parameter)| (parameter.name.clone(), parameter.column.sql_type.clone(), source(name)))
+        .collect();
     let key = effects.idempotency_key.as_ref().and_then(|path| key_of(&builder, field, selected, path));
     let type_name = document.schema.name_of(field.ty.named);
     let mut fields = Vec::new();
@@ -418,6 +425,6 @@ fn job<'a>(
     }
     let cost = Cost { fields: fields.len() as u64, lists: Vec::new() };
     let operation = Arc::from(field.name.as_str());
-    let job = Job { function: function.name.clone(), args, key, operation, fields };
+    let job = Job { function: function.name.clone(), check, args, key, operation, fields };
     (Action::Job(Box::new(job)), Planned { depth: 2, cost, ..Planned::default() })
 }

@@ -2,5 +2,6 @@
 
 pub mod catalogue;
 pub mod compile;
+pub mod graphql;
 pub mod model;
 pub mod source;

@@ -218,6 +218,8 @@ pub enum FieldKind {
     Job {
         /// The function.
         function: Function,
+        /// A function with the same arguments that is called before, and refuses by an exception.
+        check: Option<String>,
         /// What is done besides.
         effects: Effects,
     },

@@ -90,7 +90,7 @@ const DIRECTIVES: &[(&str, &[Place], &[&str])] = {
         ("delete", &[Field], &[]),
         ("idempotent", &[Field], &["key"]),
         ("emits", &[Field], &["event", "payload"]),
-        ("job", &[Field], &["name", "function"]),
+        ("job", &[Field], &["name", "function", "check"]),
         ("subscription", &[Field], &["event"]),
         ("cacheControl", &[Field], &["maxAge", "scope", "staleIfError"]),
         ("value", &[EnumValue], &["text"]),

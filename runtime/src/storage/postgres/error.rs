@@ -74,6 +74,49 @@ fn kind_of_code(code: Option<&str>) -> ErrorKind {
     }
 }
 
+/// What the database did not accept about a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// SQLSTATE.
+    pub code: String,
+    /// The constraint.
+    pub constraint: Option<String>,
+    /// `table.column`, where one is named.
+    pub column: Option<String>,
+    /// The database's words.
+    pub message: String,
+    /// Whether a function said so with RAISE.
+    pub raised: bool,
+}
+
+impl Error {
+    /// What was violated: classes 22 (data exception), 23 (integrity constraint) and P0001 (RAISE). Nothing was changed.
+    pub fn violation(&self) -> Option<Violation> {
+        let Self::Statement(sqlx::Error::Database(error)) = self else { return None };
+        let code = error.code()?.into_owned();
+        if !(code.starts_with("22") || code.starts_with("23") || code == "P0001") {
+            return None;
+        }
+        let details = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+        let column = details.and_then(|error| Some(format!("{}.{}", error.table()?, error.column()?)));
+        let raised = code == "P0001";
+        let constraint = error.constraint().map(str::to_owned);
+        Some(Violation { code, constraint, column, message: error.message().to_owned(), raised })
+    }
+
+    /// Whether a prepared statement is of no use any more since the tables have changed; nothing was done.
+    pub(super) fn is_stale(error: &sqlx::Error) -> bool {
+        match error {
+            sqlx::Error::Database(error) => match error.code().as_deref() {
+                Some("26000") => true,
+                Some("0A000") => error.message().contains("cached plan"),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 /// The name of a constraint, and the error that its violation is to the caller.
 pub type Meaning<E> = (&'static str, fn() -> E);
 

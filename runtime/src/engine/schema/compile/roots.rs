@@ -392,7 +392,14 @@ impl Compiler<'_> {
         }
         let function =
             Function { schema: String::new(), name, args, supplied: Vec::new(), returns: Returns::Row, effects: Effects::default() };
-        Some(FieldKind::Job { function, effects })
+        let check = job.text("check", &mut self.problems);
+        if let Some(check) = &check
+            && self.catalogue.find_functions("", check).is_none()
+        {
+            let near = nearest(check, self.catalogue.functions.keys().map(|(_, name)| name.as_str()));
+            self.problems.error(job.0, format!("the database has no function {check}{near}"));
+        }
+        Some(FieldKind::Job { function, check, effects })
     }
 }
 
