@@ -5,7 +5,7 @@
 //! `-infinity`, which clients have to expect of columns that hold them.
 
 use super::Error;
-use super::number::fixed;
+use super::number::{fixed, pair, significant, six};
 
 pub(super) const MICROS_A_SECOND: i64 = 1_000_000;
 pub(super) const MICROS_A_MINUTE: i64 = 60 * MICROS_A_SECOND;
@@ -19,13 +19,13 @@ pub(super) const NEGATIVE_INFINITY: &[u8] = b"\"-infinity\"";
 
 /// Microseconds since 2000-01-01 00:00 UTC.
 pub(super) fn timestamptz(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-    instant(i64::from_be_bytes(fixed(raw, "timestamptz")?), b"+00:00", out);
+    instant(i64::from_be_bytes(fixed(raw, "timestamptz")?), Some(b"+00:00"), out);
     Ok(())
 }
 
 /// Microseconds since 2000-01-01 00:00 wherever.
 pub(super) fn timestamp(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-    instant(i64::from_be_bytes(fixed(raw, "timestamp")?), b"", out);
+    instant(i64::from_be_bytes(fixed(raw, "timestamp")?), None, out);
     Ok(())
 }
 
@@ -72,7 +72,7 @@ fn since_midnight(raw: [u8; 8], what: &'static str) -> Result<i64, Error> {
     if (0..=MICROS_A_DAY).contains(&micros) { Ok(micros) } else { Err(Error::malformed(what)) }
 }
 
-fn instant(micros: i64, offset: &[u8], out: &mut Vec<u8>) {
+fn instant(micros: i64, offset: Option<&[u8; 6]>, out: &mut Vec<u8>) {
     match micros {
         i64::MAX => out.extend_from_slice(INFINITY),
         i64::MIN => out.extend_from_slice(NEGATIVE_INFINITY),
@@ -81,7 +81,9 @@ fn instant(micros: i64, offset: &[u8], out: &mut Vec<u8>) {
             let era = line.day(micros.div_euclid(MICROS_A_DAY));
             line.push(b"T");
             line.clock(micros.rem_euclid(MICROS_A_DAY));
-            line.push(offset);
+            if let Some(offset) = offset {
+                line.push(offset);
+            }
             line.end(era, out);
         }
     }
@@ -107,13 +109,11 @@ impl Line {
         line
     }
 
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
-    }
-
-    fn two(&mut self, value: u32) {
-        self.push(&PAIRS[value as usize % 100]);
+    /// Of a length that the compiler knows: a store instead of a call.
+    #[inline]
+    fn push<const LENGTH: usize>(&mut self, bytes: &[u8; LENGTH]) {
+        self.bytes[self.length..self.length + LENGTH].copy_from_slice(bytes);
+        self.length += LENGTH;
     }
 
     /// `YYYY-MM-DD`; the era goes to the end of the whole.
@@ -122,45 +122,46 @@ impl Line {
         let (year, era) = if year > 0 { (year, Era::Common) } else { (1 - year, Era::BeforeChrist) };
         let year = year.unsigned_abs() as u32;
         if year >= 10_000 {
-            self.push(itoa::Buffer::new().format(year / 10_000).as_bytes());
+            for digit in itoa::Buffer::new().format(year / 10_000).bytes() {
+                self.push(&[digit]);
+            }
         }
-        self.two(year / 100);
-        self.two(year);
-        self.push(b"-");
-        self.two(month);
-        self.push(b"-");
-        self.two(day);
+        let [y3, y2] = pair(year / 100);
+        let [y1, y0] = pair(year);
+        let [m1, m0] = pair(month);
+        let [d1, d0] = pair(day);
+        self.push(&[y3, y2, y1, y0, b'-', m1, m0, b'-', d1, d0]);
         era
     }
 
     /// `HH:MM:SS`, and as much of a fraction as is not zero.
     fn clock(&mut self, micros: i64) {
         let seconds = (micros / MICROS_A_SECOND) as u32;
-        self.two(seconds / 3_600);
-        self.push(b":");
-        self.two(seconds / 60 % 60);
-        self.push(b":");
-        self.two(seconds % 60);
+        let [h1, h0] = pair(seconds / 3_600);
+        let [m1, m0] = pair(seconds / 60 % 60);
+        let [s1, s0] = pair(seconds % 60);
+        self.push(&[h1, h0, b':', m1, m0, b':', s1, s0]);
         let fraction = (micros % MICROS_A_SECOND) as u32;
         if fraction > 0 {
             let digits = six(fraction);
             self.push(b".");
-            self.push(&digits[..significant(&digits)]);
+            self.push(&digits);
+            self.length -= digits.len() - significant(&digits);
         }
     }
 
     /// As short as it can be: `+02`, `-03:30`, `+00:19:32`.
     fn offset(&mut self, west: i32) {
-        self.push(if west <= 0 { b"+" } else { b"-" });
         let seconds = west.unsigned_abs();
-        self.two(seconds / 3_600);
+        let [h1, h0] = pair(seconds / 3_600);
+        self.push(&[if west <= 0 { b'+' } else { b'-' }, h1, h0]);
         if !seconds.is_multiple_of(3_600) {
-            self.push(b":");
-            self.two(seconds / 60 % 60);
+            let [m1, m0] = pair(seconds / 60 % 60);
+            self.push(&[b':', m1, m0]);
         }
         if !seconds.is_multiple_of(60) {
-            self.push(b":");
-            self.two(seconds % 60);
+            let [s1, s0] = pair(seconds % 60);
+            self.push(&[b':', s1, s0]);
         }
     }
 
@@ -188,30 +189,6 @@ fn civil(days: i64) -> (i64, u32, u32) {
     let day = of_year - (153 * from_march + 2) / 5 + 1;
     (i64::from(year) + era * 400 + i64::from(month <= 2), month, day)
 }
-
-/// The digits of a number below a million.
-pub(super) fn six(value: u32) -> [u8; 6] {
-    let [a, b] = PAIRS[value as usize / 10_000 % 100];
-    let [c, d] = PAIRS[value as usize / 100 % 100];
-    let [e, f] = PAIRS[value as usize % 100];
-    [a, b, c, d, e, f]
-}
-
-/// Digits before the zeros at the end.
-pub(super) fn significant(digits: &[u8]) -> usize {
-    digits.len() - digits.iter().rev().take_while(|digit| **digit == b'0').count()
-}
-
-/// `00` to `99`.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
-    let mut value = 0;
-    while value < 100 {
-        pairs[value] = [b'0' + value as u8 / 10, b'0' + value as u8 % 10];
-        value += 1;
-    }
-    pairs
-};
 
 #[cfg(test)]
 mod tests {

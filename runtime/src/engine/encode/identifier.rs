@@ -1,9 +1,8 @@
 //! UUIDs and ULIDs.
 
 use super::Error;
-use super::number::fixed;
+use super::number::{fixed, hex};
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Crockford's base 32: no I, L, O and U.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const ULID_LENGTH: usize = 26;
@@ -12,8 +11,7 @@ pub(super) fn uuid(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
     let id = fixed::<16>(raw, "uuid")?;
     let mut text = *b"\"00000000-0000-0000-0000-000000000000\"";
     for (byte, at) in id.iter().zip([1, 3, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27, 29, 31, 33, 35]) {
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 15)];
+        [text[at], text[at + 1]] = hex(*byte);
     }
     out.extend_from_slice(&text);
     Ok(())

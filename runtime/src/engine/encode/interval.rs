@@ -3,10 +3,8 @@
 use std::io::Write as _;
 
 use super::Error;
-use super::calendar::{
-    INFINITY, MICROS_A_MINUTE, MICROS_A_SECOND, MICROS_AN_HOUR, NEGATIVE_INFINITY, significant, six,
-};
-use super::number::fixed;
+use super::calendar::{INFINITY, MICROS_A_MINUTE, MICROS_A_SECOND, MICROS_AN_HOUR, NEGATIVE_INFINITY};
+use super::number::{fixed, significant, six};
 
 const VEC_TAKES_ALL: &str = "writing to a vector does not fail";
 

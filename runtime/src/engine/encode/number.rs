@@ -81,6 +81,52 @@ fn finite<F: zmij::Float + Copy>(value: F, is_finite: fn(F) -> bool, out: &mut V
     Ok(())
 }
 
+/// The last two decimal digits.
+pub(super) const fn pair(value: u32) -> [u8; 2] {
+    PAIRS[value as usize % 100]
+}
+
+/// The digits of a number below a million.
+pub(super) const fn six(value: u32) -> [u8; 6] {
+    let [a, b] = pair(value / 10_000);
+    let [c, d] = pair(value / 100);
+    let [e, f] = pair(value);
+    [a, b, c, d, e, f]
+}
+
+/// Digits before the zeros at the end.
+pub(super) fn significant(digits: &[u8]) -> usize {
+    digits.len() - digits.iter().rev().take_while(|digit| **digit == b'0').count()
+}
+
+/// The two hexadecimal digits of a byte.
+pub(super) const fn hex(byte: u8) -> [u8; 2] {
+    HEX[byte as usize]
+}
+
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut value = 0;
+    while value < 100 {
+        pairs[value] = [b'0' + value as u8 / 10, b'0' + value as u8 % 10];
+        value += 1;
+    }
+    pairs
+};
+
+/// `00` to `ff`.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut value = 0;
+    while value < 256 {
+        pairs[value] = [DIGITS[value >> 4], DIGITS[value & 15]];
+        value += 1;
+    }
+    pairs
+};
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

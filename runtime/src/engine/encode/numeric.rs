@@ -4,6 +4,7 @@
 //! digits to show after the point. Zero groups at either end are left out.
 
 use super::Error;
+use super::number::pair;
 
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xc000;
@@ -92,15 +93,13 @@ impl<'a> Digits<'a> {
 
     fn write(&self, scale: usize, out: &mut Vec<u8>) {
         let whole = self.whole_groups();
-        out.reserve(whole * GROUP + scale + 4);
+        out.reserve(whole * GROUP + scale + 2 * GROUP);
         if self.negative {
             out.push(b'-');
         }
         match self.groups.first().filter(|_| whole > 0) {
             Some(first) => {
-                let digits = decimal(value(*first));
-                let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-                out.extend_from_slice(&digits[zeros..]);
+                append_first(value(*first), out);
                 for index in 1..whole {
                     out.extend_from_slice(&self.group(index));
                 }
@@ -120,7 +119,8 @@ impl<'a> Digits<'a> {
         let mut index = whole;
         while left > 0 {
             let shown = left.min(GROUP);
-            out.extend_from_slice(&self.group(index)[..shown]);
+            out.extend_from_slice(&self.group(index));
+            out.truncate(out.len() - (GROUP - shown));
             left -= shown;
             index += 1;
         }
@@ -132,12 +132,27 @@ impl<'a> Digits<'a> {
     }
 }
 
+/// A group, which is not zero, without zeros before it. Whole groups are appended and cut: cheaper than short slices.
+fn append_first(value: u16, out: &mut Vec<u8>) {
+    let zeros = match value {
+        1_000.. => 0,
+        100.. => 1,
+        10.. => 2,
+        _ => 3,
+    };
+    let digits = u32::from_le_bytes(decimal(value)) >> (zeros * 8);
+    out.extend_from_slice(&digits.to_le_bytes());
+    out.truncate(out.len() - zeros);
+}
+
 fn value(group: [u8; 2]) -> u16 {
     u16::from_be_bytes(group)
 }
 
 fn decimal(value: u16) -> [u8; GROUP] {
-    [value / 1_000, value / 100 % 10, value / 10 % 10, value % 10].map(|digit| b'0' + digit as u8)
+    let [a, b] = pair(u32::from(value / 100));
+    let [c, d] = pair(u32::from(value));
+    [a, b, c, d]
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Strings with the escapes of JSON, bytes in hexadecimal, and JSON that is JSON already.
 
 use super::Error;
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
+use super::number::hex;
 
 /// Appends `null`.
 #[inline]
@@ -25,8 +24,9 @@ pub fn write_key(name: &str, out: &mut Vec<u8>) {
 
 /// Text of a database. Its encoding is checked: a database in SQL_ASCII sends what it has.
 pub(super) fn text(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-    std::str::from_utf8(raw).map_err(|_| Error::malformed("UTF-8"))?;
-    quoted(raw, out);
+    if !quoted(raw, out) && std::str::from_utf8(raw).is_err() {
+        return Err(Error::malformed("UTF-8"));
+    }
     Ok(())
 }
 
@@ -34,7 +34,12 @@ pub(super) fn text(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
 pub(super) fn bytea(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
     out.reserve(raw.len() * 2 + 5);
     out.extend_from_slice(br#""\\x"#);
-    out.extend(raw.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]));
+    let start = out.len();
+    out.resize(start + raw.len() * 2, 0);
+    let (digits, _) = out[start..].as_chunks_mut();
+    for (digits, byte) in digits.iter_mut().zip(raw) {
+        *digits = hex(*byte);
+    }
     out.push(b'"');
     Ok(())
 }
@@ -56,41 +61,73 @@ pub(super) fn jsonb(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
     }
 }
 
-/// The string between its quotes. What needs no escape, which is nearly everything, is copied in runs.
-fn quoted(text: &[u8], out: &mut Vec<u8>) {
-    out.reserve(text.len() + 2);
+const WORD: usize = size_of::<u64>();
+const ONES: u64 = u64::MAX / 255;
+/// The high bit of each byte, which ASCII does not use.
+const HIGH: u64 = ONES << 7;
+
+/// The string between its quotes; answers whether it is ASCII. What needs no escape, which is nearly everything, is
+/// found by words and copied at once; behind the first escape words are copied one by one, because runs are short there.
+fn quoted(text: &[u8], out: &mut Vec<u8>) -> bool {
+    out.reserve(text.len() + WORD + 2);
     out.push(b'"');
-    let mut rest = text;
-    loop {
-        let plain = plain_length(rest);
-        out.extend_from_slice(&rest[..plain]);
-        let Some(byte) = rest.get(plain) else { break };
-        escape(*byte, out);
-        rest = &rest[plain + 1..];
-    }
+    let (plain, seen) = plain_length(text);
+    let (plain, rest) = text.split_at(plain);
+    out.extend_from_slice(plain);
+    let rest_is_ascii = rest.is_empty() || escaped(rest, out);
     out.push(b'"');
+    rest_is_ascii && seen & HIGH == 0
 }
 
-/// Bytes before the first that has to be escaped.
-fn plain_length(text: &[u8]) -> usize {
-    const WORD: usize = size_of::<u64>();
-    let words = text.chunks_exact(WORD);
-    let tail = words.remainder();
-    for (index, word) in words.enumerate() {
-        let found = escaped_in(u64::from_le_bytes(word.try_into().expect("a word has its length")));
-        if found != 0 {
-            return index * WORD + found.trailing_zeros() as usize / 8;
+/// Bytes at the beginning of which none has to be escaped, and the bits that are in what was looked at. These are all
+/// bytes, or those before the word that has one to escape.
+fn plain_length(text: &[u8]) -> (usize, u64) {
+    let (words, tail) = text.as_chunks::<WORD>();
+    let mut seen = 0;
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        seen |= word;
+        if escapes_in(word) != 0 {
+            return (index * WORD, seen);
         }
     }
-    let before = text.len() - tail.len();
-    before + tail.iter().position(|byte| needs_escape(*byte)).unwrap_or(tail.len())
+    let last = match text.last_chunk::<WORD>() {
+        // Overlaps the word before it, which is cheaper than bytes one by one.
+        Some(last) => u64::from_le_bytes(*last),
+        None => tail.iter().fold(ONES * b' ' as u64, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    let plain = if escapes_in(last) == 0 { text.len() } else { words.len() * WORD };
+    (plain, seen | last)
+}
+
+/// Escapes what needs it; answers whether all is ASCII.
+fn escaped(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut rest = text;
+    let mut seen = 0;
+    while let Some((word, after)) = rest.split_first_chunk::<WORD>() {
+        let bits = u64::from_le_bytes(*word);
+        seen |= bits;
+        let found = escapes_in(bits);
+        out.extend_from_slice(word);
+        if found == 0 {
+            rest = after;
+            continue;
+        }
+        let plain = found.trailing_zeros() as usize / 8;
+        out.truncate(out.len() - (WORD - plain));
+        escape(rest[plain], out);
+        rest = &rest[plain + 1..];
+    }
+    for byte in rest {
+        seen |= u64::from(*byte);
+        if needs_escape(*byte) { escape(*byte, out) } else { out.push(*byte) }
+    }
+    seen & HIGH == 0
 }
 
 /// The high bit of the lowest byte that needs an escape is set, and of none below it. Bytes above may be marked wrongly,
 /// because a borrow goes upwards.
-const fn escaped_in(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
+const fn escapes_in(word: u64) -> u64 {
     let quote = word ^ (ONES * b'"' as u64);
     let backslash = word ^ (ONES * b'\\' as u64);
     let control = word.wrapping_sub(ONES * 0x20);
@@ -101,23 +138,29 @@ const fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-#[cold]
+#[inline]
 fn escape(byte: u8, out: &mut Vec<u8>) {
-    let short = match byte {
-        b'"' | b'\\' => byte,
-        0x08 => b'b',
-        0x09 => b't',
-        0x0a => b'n',
-        0x0c => b'f',
-        0x0d => b'r',
-        _ => {
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            return;
+    match SHORT[usize::from(byte)] {
+        0 => {
+            let [high, low] = hex(byte);
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
         }
-    };
-    out.extend_from_slice(&[b'\\', short]);
+        short => out.extend_from_slice(&[b'\\', short]),
+    }
 }
+
+/// The letter behind the backslash; 0 for the bytes that have none.
+const SHORT: [u8; 256] = {
+    let mut short = [0; 256];
+    short[b'"' as usize] = b'"';
+    short[b'\\' as usize] = b'\\';
+    short[0x08] = b'b';
+    short[0x09] = b't';
+    short[0x0a] = b'n';
+    short[0x0c] = b'f';
+    short[0x0d] = b'r';
+    short
+};
 
 #[cfg(test)]
 mod tests {
@@ -165,7 +208,11 @@ mod tests {
     #[test]
     fn text_in_another_encoding_is_malformed() {
         let mut out = Vec::new();
-        assert_eq!(text(b"plain, then \xe4", &mut out), Err(Error::malformed("UTF-8")));
+        for broken in
+            [&b"plain, then \xe4"[..], b"\xe4 and then plain", b"a \"word\" with \xe4 in it", b"\"\xe4"]
+        {
+            assert_eq!(text(broken, &mut Vec::new()), Err(Error::malformed("UTF-8")), "{broken:?}");
+        }
         assert_eq!(json(b"\"\xe4\"", &mut out), Err(Error::malformed("json")));
         assert_eq!(jsonb(b"\x01\"\xe4\"", &mut out), Err(Error::malformed("json")));
         assert_eq!(out, b"");
@@ -206,7 +253,7 @@ mod tests {
                     let read: String = serde_json::from_slice(&out).expect("JSON");
                     prop_assert_eq!(read.as_bytes(), raw.as_slice());
                 }
-                Err(_) => prop_assert!(out.is_empty()),
+                Err(_) => prop_assert!(std::str::from_utf8(&raw).is_err()),
             }
         }
     }

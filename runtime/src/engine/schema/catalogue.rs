@@ -3,21 +3,27 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// Everything in the schemas that were read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Catalogue {
     /// Tables and views by (schema, name).
+    #[serde(with = "pairs")]
     pub tables: BTreeMap<(String, String), Relation>,
-    /// Enums by name: their labels in order.
+    /// Enums by the name that columns have them by: their labels in order.
     pub enums: BTreeMap<String, Vec<String>>,
     /// Functions by (schema, name); overloads one after another.
+    #[serde(with = "pairs")]
     pub functions: BTreeMap<(String, String), Vec<Function>>,
     /// Schemas in which a bare name is looked for, first hit wins.
     pub search_path: Vec<String>,
 }
 
 /// A table or a view.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Relation {
     /// Whether it is a view, which has no keys of its own.
     pub view: bool,
@@ -30,16 +36,18 @@ pub struct Relation {
     pub primary: bool,
     /// References to other tables.
     pub references: Vec<Reference>,
-    /// Columns of each valid index, in its order, up to the first expression.
+    /// Columns of each valid index that finds equal values, in its order, up to the first expression. Partial ones
+    /// only when what they leave out is null in one of these columns.
     pub indexes: Vec<Vec<String>>,
-    /// Named constraints of any kind.
+    /// Whatever a violation may be told by: named constraints of any kind, also of domains, and unique indexes.
     pub constraints: Vec<String>,
     /// For people.
     pub comment: Option<String>,
 }
 
 /// A column.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -51,7 +59,7 @@ pub struct Column {
     pub array: bool,
     /// Whether the type is an enum.
     pub is_enum: bool,
-    /// Whether null is refused. Columns of views are never `not_null`.
+    /// Whether null is refused, by the column or by its domain. Columns of views are never `not_null`.
     pub not_null: bool,
     /// Whether it gets a value when none is given: default, identity or generated.
     pub has_default: bool,
@@ -62,7 +70,8 @@ pub struct Column {
 }
 
 /// A foreign key.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Reference {
     /// Its constraint.
     pub name: String,
@@ -75,7 +84,8 @@ pub struct Reference {
 }
 
 /// A function.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Function {
     /// Parameters in their order.
     pub parameters: Vec<Parameter>,
@@ -85,12 +95,15 @@ pub struct Function {
     pub set: bool,
     /// Whether it may change something (`volatile`).
     pub volatile: bool,
+    /// For people.
+    pub comment: Option<String>,
 }
 
 /// A parameter of a function.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Parameter {
-    /// Its name.
+    /// Its name; empty for one that has none and can only be given by its place.
     pub name: String,
     /// Its type.
     pub column: Column,
@@ -99,7 +112,7 @@ pub struct Parameter {
 }
 
 /// What a function answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Returned {
     /// A value.
     Value(Column),
@@ -149,5 +162,22 @@ impl Relation {
         self.indexes.iter().any(|index| {
             index.len() >= columns.len() && index[..columns.len()].iter().all(|c| columns.contains(&c.as_str()))
         })
+    }
+}
+
+/// A map whose keys are no texts, as a list of pairs: JSON has no other keys.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Map<V> = BTreeMap<(String, String), V>;
+
+    pub(super) fn serialize<V: Serialize, S: Serializer>(map: &Map<V>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Map<V>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
     }
 }
