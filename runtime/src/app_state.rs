@@ -9,13 +9,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::CatalogService;
 use crate::config::Config;
-use crate::error::{Classify, ErrorKind};
+use crate::engine::job::FunctionExecutor;
+use crate::engine::limits::Limits;
+use crate::engine::loader::{self, Parts, Served, Source};
+use crate::engine::metrics::EngineMetrics;
+use crate::engine::plan_cache::Bounds;
+use crate::engine::Settings;
+use crate::error::{Classify, ErrorKind, chain};
 use crate::observability::health::HealthChecker;
 use crate::observability::metrics::Metrics;
-use crate::orders::OrderService;
-use crate::orders::invoices::InvoiceExecutor;
 use crate::outbox::Relay;
 use crate::outbox::metrics::OutboxMetrics;
 use crate::queue::Queue;
@@ -51,6 +54,9 @@ pub enum Error {
         #[source]
         source: spool::Error,
     },
+    /// The schema does not fit the database, or cannot be read.
+    #[error(transparent)]
+    Schema(#[from] loader::Error),
 }
 
 impl Classify for Error {
@@ -60,6 +66,7 @@ impl Classify for Error {
             Self::Redis(error) => error.kind(),
             Self::Nats(error) => error.kind(),
             Self::Spool { source, .. } => source.kind(),
+            Self::Schema(error) => error.kind(),
         }
     }
 }
@@ -69,10 +76,8 @@ pub type WorkerFactory = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()>
 
 /// The services.
 pub struct AppState {
-    /// Reads products.
-    pub catalog: CatalogService,
-    /// Reads and changes orders.
-    pub orders: OrderService,
+    /// Answers GraphQL.
+    pub served: Served,
     postgres: Postgres,
     redis: Redis,
     nats: Nats,
@@ -98,9 +103,10 @@ impl AppState {
         let redis_queue =
             RedisQueue::new(redis.clone(), config.queue.visibility_timeout, config.queue.max_attempts);
         let queue = Queue::new(redis_queue.clone(), fallback.clone(), queue_metrics.clone());
+        let served = serve(config, &postgres, &queue, metrics).await?;
         let jobs = JobWorker {
             queue: redis_queue,
-            executor: Arc::new(InvoiceExecutor::new(postgres.clone())),
+            executor: Arc::new(FunctionExecutor { postgres: postgres.clone(), served: served.clone() }),
             metrics: queue_metrics,
             poll_interval: config.queue.poll_interval,
         };
@@ -112,8 +118,7 @@ impl AppState {
             batch: config.outbox.batch,
         };
         Ok(Self {
-            catalog: CatalogService::new(postgres.clone()),
-            orders: OrderService::new(postgres.clone(), queue, &config.nats.subject_prefix),
+            served,
             postgres,
             redis,
             nats,
@@ -147,6 +152,7 @@ impl AppState {
             worker("redis-connections", self.redis.clone(), |redis, stop| async move {
                 redis.maintain(stop).await;
             }),
+            worker("schema", self.served.clone(), |served, stop| async move { served.follow(stop).await }),
             worker("outbox-relay", self.relay.clone(), |relay, stop| async move { relay.run(stop).await }),
             worker(
                 "outbox-gauge",
@@ -169,6 +175,42 @@ impl AppState {
         }
         workers
     }
+}
+
+/// The engine, loaded when the database is there. A schema that does not fit it stops the start.
+async fn serve(config: &Config, postgres: &Postgres, queue: &Queue, metrics: &Metrics) -> Result<Served, Error> {
+    let table = &config.graphql;
+    let settings = Settings {
+        limits: Limits {
+            depth_max: table.max_depth,
+            complexity_max: table.max_complexity.into(),
+            tokens_max: table.max_tokens as usize,
+            roots_max: table.max_root_fields as usize,
+            aliases_max: table.max_aliases as usize,
+        },
+        plans: Bounds {
+            entries_max: table.plan_cache_entries as usize,
+            bytes_max: table.plan_cache_bytes as usize,
+        },
+        introspection: table.introspection,
+        subject_prefix: config.nats.subject_prefix.clone(),
+    };
+    let source = Source {
+        path: table.schema.clone(),
+        url: config.urls.database.expose().to_owned(),
+        database_schemas: table.database_schemas.clone(),
+    };
+    let metrics = metrics.area(EngineMetrics::register);
+    let parts = Parts { postgres: postgres.clone(), queue: Some(queue.clone()), settings, metrics };
+    let served = Served::new(source, parts);
+    match served.load().await {
+        Ok(()) => {}
+        Err(error) if error.kind().is_retryable() => {
+            tracing::warn!(error = %chain(&error), "the schema is loaded when the database is there");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(served)
 }
 
 fn worker<S, W, F>(name: &'static str, service: S, run: F) -> (&'static str, WorkerFactory)

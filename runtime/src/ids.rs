@@ -35,24 +35,8 @@ macro_rules! id {
 }
 
 id!(
-    /// Row key of `categories`.
-    CategoryId(i64)
-);
-id!(
-    /// Row key of `products`.
-    ProductId(i64)
-);
-id!(
-    /// Row key of `users`.
-    UserId(i64)
-);
-id!(
     /// UUIDv7, so that new orders land at the end of the index.
     OrderId(Uuid)
-);
-id!(
-    /// Row key of `order_items`.
-    OrderItemId(i64)
 );
 id!(
     /// An outbox row and, at the same time, the `Nats-Msg-Id` of its message.
@@ -73,7 +57,6 @@ mod tests {
 
     #[test]
     fn ids_read_what_they_print() {
-        assert_eq!("42".parse(), Ok(ProductId(42)));
         let id = OrderId(Uuid::from_u128(7));
         assert_eq!(id.to_string().parse(), Ok(id));
     }

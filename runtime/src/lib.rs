@@ -6,10 +6,8 @@
 //! server
 //! api
 //! app_state
-//! orders
-//! catalog
-//! queue outbox
 //! engine
+//! queue outbox
 //! storage
 //! security
 //! resilience
@@ -19,14 +17,12 @@
 
 pub mod api;
 pub mod app_state;
-pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod observability;
-pub mod orders;
 pub mod outbox;
 pub mod queue;
 pub mod resilience;

@@ -14,6 +14,10 @@ use fraiseql_runtime::api::graphql;
 use fraiseql_runtime::app_state::AppState;
 use fraiseql_runtime::config::source::Environment;
 use fraiseql_runtime::config::{Config, Error as ConfigError};
+use fraiseql_runtime::engine::explain;
+use fraiseql_runtime::engine::loader::{self, Source};
+use fraiseql_runtime::engine::schema::compile::compile;
+use fraiseql_runtime::engine::schema::graphql::Graphql;
 use fraiseql_runtime::observability::health::HealthChecker;
 use fraiseql_runtime::observability::logging::init_logging;
 use fraiseql_runtime::observability::metrics::Metrics;
@@ -44,6 +48,11 @@ struct File {
 enum Command {
     /// Bring the database's schema up to date, then exit.
     Migrate(File),
+    /// Work with the schema file.
+    Schema {
+        #[command(subcommand)]
+        command: SchemaCommand,
+    },
     /// Work with the configuration.
     Config {
         #[command(subcommand)]
@@ -54,6 +63,27 @@ enum Command {
         /// Where it listens.
         #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)))]
         address: SocketAddr,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SchemaCommand {
+    /// Say whether the schema fits the database; exit code 1 with every problem when it does not.
+    Check(File),
+    /// Print the schema as clients see it.
+    Print(File),
+    /// Print the SQL of an operation, with the database's plan for it.
+    Sql {
+        #[command(flatten)]
+        file: File,
+        /// The operation's text; `-` reads it from standard input.
+        operation: String,
+        /// Its variables, as JSON.
+        #[arg(long, default_value = "{}")]
+        variables: String,
+        /// Leave the database's plan out.
+        #[arg(long)]
+        no_explain: bool,
     },
 }
 
@@ -79,6 +109,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         None => serve(&load(&cli.file)?),
         Some(Command::Migrate(file)) => migrate(&load(&file)?),
+        Some(Command::Schema { command }) => schema(command),
         Some(Command::Config { command: ConfigCommand::Check(file) }) => {
             let config = load(&file)?;
             println!("{} is valid: {config:#?}", file.config.display());
@@ -129,6 +160,46 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
     // A blocking call that hangs, as a name lookup, must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
+    let (SchemaCommand::Check(file) | SchemaCommand::Print(file) | SchemaCommand::Sql { file, .. }) = &command;
+    let config = load(file)?;
+    let path = config.graphql.schema.clone();
+    let source = Source {
+        path: path.clone(),
+        url: config.urls.database.expose().to_owned(),
+        database_schemas: config.graphql.database_schemas.clone(),
+    };
+    block_on(async move {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read the schema {}", path.display()))?;
+        let catalogue = loader::catalogue(&source).await?;
+        let compiled = match compile(&text, &catalogue) {
+            Ok(compiled) => compiled,
+            Err(problems) => {
+                for problem in &problems {
+                    eprintln!("{}:{problem}", path.display());
+                }
+                let errors = problems.iter().filter(|problem| !problem.warning).count();
+                bail!("{errors} errors in {}", path.display());
+            }
+        };
+        for warning in &compiled.warnings {
+            eprintln!("{}:{warning}", path.display());
+        }
+        let graphql = Graphql::new(&compiled.schema, true).context("the schema breaks a rule of GraphQL")?;
+        match command {
+            SchemaCommand::Check(_) => println!("{} fits the database", path.display()),
+            SchemaCommand::Print(_) => print!("{}", graphql.sdl()),
+            SchemaCommand::Sql { operation, variables, no_explain, .. } => {
+                let operation = if operation == "-" { std::io::read_to_string(std::io::stdin())? } else { operation };
+                let variables = serde_json::from_str(&variables).context("--variables is no JSON object")?;
+                let explain = (!no_explain).then_some(source.url.as_str());
+                print!("{}", explain::operation(&compiled.schema, &graphql, &operation, &variables, explain).await?);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Without a client library: it runs every few seconds beside the server.

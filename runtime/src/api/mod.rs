@@ -84,7 +84,7 @@ impl FromRef<Arc<Frame>> for Metrics {
 /// The whole HTTP surface: `routes` of the product, with their state, and the frame's own.
 pub fn router(frame: Frame, routes: Router) -> Router {
     let frame = Arc::new(frame);
-    for (method, path) in rest::ROUTES.into_iter().chain([graphql::ROUTE]) {
+    for (method, path) in rest::ROUTES.into_iter().chain(graphql::ROUTES) {
         frame.http.expect_route(method, path);
     }
     // The last layer added is the outermost: a request passes them from the bottom up.

@@ -9,6 +9,7 @@ pub mod cache;
 mod check;
 pub mod database;
 pub mod error;
+pub mod graphql;
 pub mod health;
 pub mod logging;
 pub mod nats;
@@ -39,6 +40,7 @@ pub struct Tables {
     pub nats: nats::Nats,
     pub outbox: outbox::Outbox,
     pub queue: queue::Queue,
+    pub graphql: graphql::GraphQl,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -53,6 +55,7 @@ pub struct Config {
     pub nats: nats::Nats,
     pub outbox: outbox::Outbox,
     pub queue: queue::Queue,
+    pub graphql: graphql::GraphQl,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -113,8 +116,8 @@ impl Config {
     }
 
     fn assemble(tables: Tables, urls: Urls, mode: Mode) -> Self {
-        let Tables { server, database, cache, nats, outbox, queue, health, logging } = tables;
-        Self { server, database, cache, nats, outbox, queue, health, logging, urls, mode }
+        let Tables { server, database, cache, nats, outbox, queue, graphql, health, logging } = tables;
+        Self { server, database, cache, nats, outbox, queue, graphql, health, logging, urls, mode }
     }
 }
 
@@ -126,6 +129,7 @@ impl Tables {
         self.nats.check(&mut checks.table("nats"));
         self.outbox.check(&mut checks.table("outbox"));
         self.queue.check(&mut checks.table("queue"));
+        self.graphql.check(&mut checks.table("graphql"));
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }

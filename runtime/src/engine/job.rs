@@ -4,7 +4,7 @@
 //! is not queued. The function is called with `job_id` and the arguments and says true (done now), false (was done
 //! before) or null (cannot be done now).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_graphql::Variables;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::error::{Failure, of_database};
+use super::loader::Served;
 use super::plan::Job as Planned;
 use super::schema::model::{FieldKind, Schema, qualified, quoted};
 use crate::error::{Classify, ErrorKind, chain};
@@ -142,30 +143,33 @@ fn admission(job: &Planned, keyed: bool) -> Arc<str> {
     ))
 }
 
-/// Does jobs by calling their functions.
+/// Does jobs by calling their functions, those of the schema that is served when they are done.
 pub struct FunctionExecutor {
-    postgres: Postgres,
-    /// Function → parameters with their types.
-    functions: HashMap<String, Vec<(String, String)>>,
+    /// Where the functions are.
+    pub postgres: Postgres,
+    /// Which there are.
+    pub served: Served,
+}
+
+/// Parameters of the function with their types.
+fn parameters(schema: &Schema, name: &str) -> Option<Vec<(String, String)>> {
+    schema.mutation.values().find_map(|field| match &field.kind {
+        FieldKind::Job { function, .. } if function.name == name => {
+            let parameters = function.args.iter();
+            Some(parameters.map(|(_, p)| (p.name.clone(), p.column.sql_type.clone())).collect())
+        }
+        _ => None,
+    })
 }
 
 impl FunctionExecutor {
-    /// An executor of the jobs that the schema has.
-    pub fn new(postgres: Postgres, schema: &Schema) -> Self {
-        let mut functions = HashMap::new();
-        for field in schema.mutation.values() {
-            if let FieldKind::Job { function, .. } = &field.kind {
-                let parameters = function.args.iter();
-                let parameters = parameters.map(|(_, p)| (p.name.clone(), p.column.sql_type.clone()));
-                functions.insert(function.name.clone(), parameters.collect());
-            }
-        }
-        Self { postgres, functions }
-    }
-
     /// Calls a function for a batch in one statement, each job with its own result.
-    async fn call(&self, function: &str, jobs: &[&Job]) -> Result<Vec<Outcome>, postgres::Error> {
-        let parameters = &self.functions[function];
+    async fn call(
+        &self,
+        function: &str,
+        parameters: &[(String, String)],
+        jobs: &[&Job],
+    ) -> Result<Vec<Outcome>, postgres::Error> {
         let args = parameters.iter().map(|(name, ty)| {
             format!(", {} => (jobs.args ->> '{}')::{ty}", quoted(name), name.replace('\'', "''"))
         });
@@ -202,11 +206,12 @@ impl FunctionExecutor {
 
     /// A batch; one by one when one of them fails it, so that it does not take the others with it.
     async fn batch(&self, function: &str, jobs: &[&Job]) -> Result<Vec<Outcome>, queue::Error> {
-        if !self.functions.contains_key(function) {
-            tracing::error!(function, jobs = jobs.len(), "the schema has no job of this function");
+        let engine = self.served.current();
+        let Some(parameters) = engine.and_then(|engine| parameters(engine.schema(), function)) else {
+            tracing::error!(function, jobs = jobs.len(), "the schema that is served has no job of this function");
             return Ok(vec![Outcome::Failed; jobs.len()]);
-        }
-        match self.call(function, jobs).await {
+        };
+        match self.call(function, &parameters, jobs).await {
             Ok(outcomes) => Ok(outcomes),
             Err(error) if error.kind() != ErrorKind::Internal || jobs.len() == 1 => {
                 Err(queue::Error::Effect(error))
@@ -214,7 +219,7 @@ impl FunctionExecutor {
             Err(_) => {
                 let mut outcomes = Vec::with_capacity(jobs.len());
                 for job in jobs {
-                    let one = self.call(function, std::slice::from_ref(job)).await;
+                    let one = self.call(function, &parameters, std::slice::from_ref(job)).await;
                     outcomes.push(one.ok().and_then(|one| one.first().copied()).unwrap_or(Outcome::Failed));
                 }
                 Ok(outcomes)

@@ -12,8 +12,10 @@ pub mod coerce;
 pub mod encode;
 pub mod error;
 mod execute;
+pub mod explain;
 pub mod job;
 pub mod limits;
+pub mod loader;
 pub mod metrics;
 pub mod plan;
 pub mod plan_cache;
@@ -112,6 +114,11 @@ impl Engine {
         let prepared = TextCache::new(settings.plans);
         let schema = Arc::new(schema);
         Ok(Self { inner: Arc::new(Inner { postgres, queue, schema, graphql, prepared, settings, metrics }) })
+    }
+
+    /// The compiled schema.
+    pub fn schema(&self) -> &Schema {
+        &self.inner.schema
     }
 
     /// The schema in GraphQL's own language.

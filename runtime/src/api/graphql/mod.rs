@@ -1,75 +1,105 @@
-//! `POST /graphql`: the schema of the shop, thin over the services.
+//! `/graphql`: GraphQL over HTTP, as the specification of that name says (<https://graphql.github.io/graphql-over-http/>).
 //!
-//! Promises: an operation that was read is answered with HTTP 200, errors included; each error carries
-//! `extensions.code`, and its message tells the caller nothing about SQL or addresses. A body that is no GraphQL
-//! request is answered with 400. Depth and complexity of an operation are bounded.
+//! Promises: POST takes JSON and nothing that a browser would send without asking first; GET only reads. An answer is
+//! `application/graphql-response+json` for who accepts it, with a status that says whether the operation ran, else
+//! `application/json` with 200 for every request that could be read. Each error carries `extensions.code`, and its
+//! message tells the caller nothing about SQL or addresses.
 
-mod error;
-mod mutation;
-mod query;
-mod schema;
-mod types;
+mod request;
 
-use axum::extract::State;
+use axum::Router;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::routing::get;
 use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use self::error::{is_ours, name_code};
-use self::schema::ShopSchema;
-use super::error::ApiError;
+use self::request::{Media, Unread};
 use super::middleware::metrics::MetricsError;
 use crate::app_state::AppState;
+use crate::engine::loader::Served;
+use crate::engine::{Answer, Request, Stage};
 use crate::error::ErrorKind;
 
-/// Method and path of the route, so that its series exist before the first request.
-pub const ROUTE: (&str, &str) = ("POST", "/graphql");
+/// Path of the route and its methods, so that its series exist before the first request.
+pub const ROUTES: [(&str, &str); 2] = [("POST", PATH), ("GET", PATH)];
+
+const PATH: &str = "/graphql";
 
 /// The route with its state.
 pub fn router(state: &AppState) -> Router {
-    Router::new().route(ROUTE.1, post(execute)).with_state(schema::build(state))
+    Router::new().route(PATH, get(read).post(execute)).with_state(state.served.clone())
 }
 
-/// The schema in GraphQL's own language.
-pub fn sdl(state: &AppState) -> String {
-    schema::build(state).sdl()
+async fn execute(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
+    let media = match Media::wanted(headers.get(ACCEPT)) {
+        Ok(media) => media,
+        Err(unread) => return refuse(Media::Json, &unread),
+    };
+    let request = request::content_is_json(headers.get(CONTENT_TYPE)).and_then(|()| request::from_body(&body));
+    match request {
+        Ok(request) => answer(&served, media, &request).await,
+        Err(unread) => refuse(media, &unread),
+    }
 }
 
-async fn execute(State(schema): State<ShopSchema>, body: Bytes) -> Result<Response, ApiError> {
-    let request = read(&body)?;
-    let mut answer = schema.execute(request).await;
-    answer.errors.iter_mut().for_each(name_code);
-    let ours = answer.errors.iter().any(is_ours);
-    let mut response = Json(answer).into_response();
-    if ours {
+async fn read(State(served): State<Served>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let media = match Media::wanted(headers.get(ACCEPT)) {
+        Ok(media) => media,
+        Err(unread) => return refuse(Media::Json, &unread),
+    };
+    let request = match request::from_query(query.as_deref().unwrap_or_default()) {
+        Ok(request) => request,
+        Err(unread) => return refuse(media, &unread),
+    };
+    if let Some(engine) = served.current()
+        && engine.is_query(&request).await == Some(false)
+    {
+        let message = "GET only reads: send a mutation with POST";
+        let unread = Unread { status: StatusCode::METHOD_NOT_ALLOWED, message: message.to_owned() };
+        let mut response = refuse(media, &unread);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    answer(&served, media, &request).await
+}
+
+async fn answer(served: &Served, media: Media, request: &Request) -> Response {
+    let Some(engine) = served.current() else { return not_loaded(media) };
+    let Answer { body, stage, failed } = engine.execute(request).await;
+    let status = match (media, stage) {
+        (Media::GraphqlResponse, Stage::Refused) if !failed => StatusCode::BAD_REQUEST,
+        (Media::GraphqlResponse, Stage::Refused) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::OK,
+    };
+    let mut response = respond(media, status, body);
+    if failed {
         response.extensions_mut().insert(MetricsError);
     }
-    Ok(response)
+    response
 }
 
-fn read(body: &[u8]) -> Result<async_graphql::Request, ApiError> {
-    let bad = |message: String| ApiError::new(ErrorKind::BadInput, message);
-    let request: async_graphql::Request = serde_json::from_slice(body).map_err(|error| {
-        bad(format!("the body is no JSON object with query, variables, operationName: {error}"))
-    })?;
-    if request.query.trim().is_empty() {
-        return Err(bad("the body has no query".to_owned()));
-    }
-    Ok(request)
+fn respond(media: Media, status: StatusCode, body: Vec<u8>) -> Response {
+    (status, [(CONTENT_TYPE, HeaderValue::from_static(media.name()))], body).into_response()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A request that is none of GraphQL: its status says so under both media types.
+fn refuse(media: Media, unread: &Unread) -> Response {
+    let code = ErrorKind::BadInput.code();
+    respond(media, unread.status, errors(&unread.message, code))
+}
 
-    #[test]
-    fn a_body_without_a_query_is_refused_with_a_reason() {
-        for body in ["", "[]", "{", "{}", r#"{"query":"  "}"#, r#"{"query":7}"#] {
-            assert!(read(body.as_bytes()).is_err(), "{body}");
-        }
-        let body = br#"{"query":"query A($n: Int!) { products(limit: $n) { id } }","variables":{"n":1},"operationName":"A"}"#;
-        let request = read(body).expect("a request");
-        assert_eq!(request.operation_name.as_deref(), Some("A"));
-    }
+/// The database was not there since the start, so nobody knows whether the schema fits it.
+fn not_loaded(media: Media) -> Response {
+    let body = errors("the schema is not loaded yet", ErrorKind::Unavailable.code());
+    let mut response = respond(media, StatusCode::SERVICE_UNAVAILABLE, body);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response.extensions_mut().insert(MetricsError);
+    response
+}
+
+fn errors(message: &str, code: &str) -> Vec<u8> {
+    let body = serde_json::json!({ "errors": [{ "message": message, "extensions": { "code": code } }] });
+    body.to_string().into_bytes()
 }

@@ -5,3 +5,4 @@ pub mod compile;
 pub mod graphql;
 pub mod model;
 pub mod source;
+pub mod store;

@@ -151,7 +151,7 @@ const ENUMS: &str = "
 const FUNCTIONS: &str = "
     SELECT n.nspname::text AS schema, p.proname::text AS name, p.prorettype AS returns,
            pg_get_function_result(p.oid) AS result, p.proretset AS is_set, p.provolatile = 'v' AS volatile,
-           coalesce(p.proallargtypes, p.proargtypes::oid[]) AS types, p.proargmodes::text[] AS modes,
+           coalesce(p.proallargtypes, ARRAY(SELECT unnest(p.proargtypes))) AS types, p.proargmodes::text[] AS modes,
            coalesce(p.proargnames, '{}') AS names, p.pronargdefaults::integer AS defaults,
            obj_description(p.oid, 'pg_proc') AS comment
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
