@@ -2,5 +2,7 @@
 
 pub mod catalogue;
 pub mod compile;
+pub mod import;
 pub mod model;
 pub mod source;
+pub mod store;
