@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use chaos::fault::{Direction, NetworkFault};
 use fraiseql_runtime::error::{Classify, ErrorKind};
-use fraiseql_runtime::orders::input::NewOrder;
 use fraiseql_runtime::storage::postgres::{Error, Limits, Postgres};
 use futures::future::join_all;
 use sqlx::Connection;
 
+use crate::support::orders::NewOrder;
 use crate::support::{Link, Shop, Stage, equal, eventually, order};
 
 const CONNECTIONS: u32 = 3;

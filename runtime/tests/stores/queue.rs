@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use fraiseql_runtime::engine::job::FunctionExecutor;
 use fraiseql_runtime::ids::{JobId, OrderId};
 use fraiseql_runtime::observability::metrics::Metrics;
-use fraiseql_runtime::orders::invoices::InvoiceExecutor;
 use fraiseql_runtime::queue::metrics::QueueMetrics;
 use fraiseql_runtime::queue::redis::{Depth, RedisQueue};
 use fraiseql_runtime::queue::worker::{Executor, Outcome, Worker};
@@ -53,7 +53,7 @@ impl Bench {
         RedisQueue::new(self.redis.clone(), visibility_timeout, max_attempts)
     }
 
-    fn invoices(&self) -> InvoiceExecutor {
+    fn invoices(&self) -> FunctionExecutor {
         let limits = Limits {
             min_connections: 0,
             max_connections: 8,
@@ -63,7 +63,8 @@ impl Bench {
             max_lifetime: LONG,
         };
         let url = self.shop.postgres.direct.as_str();
-        InvoiceExecutor::new(Postgres::new(url, limits, Duration::from_secs(5)).expect("a URL"))
+        let postgres = Postgres::new(url, limits, Duration::from_secs(5)).expect("a URL");
+        FunctionExecutor { postgres, served: self.shop.state.served.clone() }
     }
 
     /// Jobs for an order that is there.
@@ -201,7 +202,7 @@ pub async fn an_effect_happens_once_although_the_job_runs_often(stage: Arc<Stage
 
 /// Makes the effect happen, and fails afterwards until it has failed often enough: the worker cannot know.
 struct FailsAfterwards {
-    invoices: InvoiceExecutor,
+    invoices: FunctionExecutor,
     failures_left: AtomicU32,
 }
 
@@ -248,7 +249,7 @@ pub async fn a_job_for_an_order_that_is_not_there_ends_as_a_dead_letter(stage: A
     let mut shop = Shop::open_with(&stage, "queue.max_attempts = 2\nqueue.visibility_timeout = '1s'").await;
     shop.start(&["job-workers", "queue-gauge"]);
     let id = shop.place_many(1).await[0];
-    let good = shop.state.orders.request_invoice(id, None).await.expect("taken");
+    let good = shop.request_invoice(id, None).await.expect("taken");
     let bad = job(OrderId(Uuid::now_v7()));
     let client = ::redis::Client::open(shop.redis.direct.as_str()).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("connected");

@@ -14,7 +14,7 @@ async fn request(shop: &Shop, orders: &[OrderId]) -> Vec<JobId> {
     let mut jobs = Vec::new();
     for order in orders {
         let key = Some(format!("invoice {order}"));
-        jobs.push(shop.state.orders.request_invoice(*order, key).await.expect("taken").job_id);
+        jobs.push(shop.request_invoice(*order, key).await.expect("taken").job_id);
     }
     jobs
 }
@@ -120,7 +120,7 @@ pub async fn a_full_spool_refuses_and_says_so(stage: Arc<Stage>) {
     let cut = shop.redis.cut().await;
     let mut jobs = Vec::new();
     let refusal = loop {
-        match shop.state.orders.request_invoice(order, Some(format!("{:0>200}", jobs.len()))).await {
+        match shop.request_invoice(order, Some(format!("{:0>200}", jobs.len()))).await {
             Ok(request) => jobs.push(request.job_id),
             Err(error) => break error,
         }
@@ -134,7 +134,7 @@ pub async fn a_full_spool_refuses_and_says_so(stage: Arc<Stage>) {
     // There is room again.
     let cut = shop.redis.cut().await;
     eventually("redis is seen to be away", async || {
-        shop.state.orders.request_invoice(order, None).await.map_err(|error| error.to_string())?;
+        shop.request_invoice(order, None).await.map_err(|error| error.to_string())?;
         if shop.metric("queue_enqueued_total{backend=\"spool\"}") as usize > jobs.len() {
             Ok(())
         } else {

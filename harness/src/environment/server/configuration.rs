@@ -24,6 +24,10 @@ pub(super) fn table(address: SocketAddr, spool: &Path, overrides: Table) -> Tabl
     set(&["cache", "redis", "url_env"], "REDIS_URL".into());
     set(&["nats", "url_env"], "NATS_URL".into());
     set(&["queue", "spool_dir"], spool.display().to_string().into());
+    if let Some(workspace) = super::workspace() {
+        let schema = workspace.join("fixtures/schemas/ecommerce/schema.graphql");
+        set(&["graphql", "schema"], schema.display().to_string().into());
+    }
     set(&["logging", "format"], "json".into());
     // A line for every request would be millions in a soak, and the disk would be what is measured.
     set(&["logging", "access"], "errors-and-slow".into());

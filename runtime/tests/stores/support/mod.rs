@@ -1,5 +1,6 @@
 //! The stores that the tests share, and a shop of its own for each test.
 
+pub mod orders;
 mod shop;
 pub mod stream;
 
@@ -15,7 +16,8 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use shop::{Shop, order};
+pub use orders::order;
+pub use shop::Shop;
 
 /// How long a condition may take to come true. Generous: it is only waited for in a test that fails.
 const EVENTUALLY: Duration = Duration::from_secs(45);

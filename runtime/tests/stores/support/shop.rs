@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 use fraiseql_runtime::app_state::AppState;
 use fraiseql_runtime::config::Config;
 use fraiseql_runtime::config::source::Environment;
-use fraiseql_runtime::ids::{OrderId, ProductId, UserId};
+use fraiseql_runtime::ids::OrderId;
 use fraiseql_runtime::observability::metrics::Metrics;
-use fraiseql_runtime::orders::input::{Address, NewOrder};
-use fraiseql_runtime::orders::{Extent, Order};
 use fraiseql_runtime::storage;
 use harness::environment::ServiceName;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::orders::{self, InvoiceRequest, NewOrder, Order, Refused, StatusChange, order};
 use super::{Link, Stage, eventually};
 
+/// The schema that is served.
+const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/schemas/ecommerce/schema.graphql");
 const SEED: &str = include_str!("../../../../fixtures/schemas/ecommerce/seed.sql");
 
 /// What every shop has; a test says what it wants otherwise.
@@ -65,7 +66,7 @@ impl Shop {
         let mut table: toml::Table = toml::from_str(SETTINGS).expect("the usual settings");
         merge(&mut table, toml::from_str(settings).expect("the test's settings"));
         let own = format!(
-            "nats.stream = {stream:?}\nnats.subject_prefix = {stream:?}\nqueue.spool_dir = {:?}",
+            "nats.stream = {stream:?}\nnats.subject_prefix = {stream:?}\nqueue.spool_dir = {:?}\ngraphql.schema = {SCHEMA:?}",
             folder.path().display().to_string()
         );
         merge(&mut table, toml::from_str(&own).expect("the shop's own settings"));
@@ -127,8 +128,18 @@ impl Shop {
     }
 
     /// Places an order.
-    pub async fn place(&self, order: NewOrder) -> Result<Order, fraiseql_runtime::orders::Error> {
-        self.state.orders.create(order, Extent::Head).await
+    pub async fn place(&self, order: NewOrder) -> Result<Order, Refused> {
+        orders::create(&self.state, order).await
+    }
+
+    /// Moves an order on.
+    pub async fn change_status(&self, change: StatusChange) -> Result<Order, Refused> {
+        orders::change_status(&self.state, change).await
+    }
+
+    /// Has an invoice written.
+    pub async fn request_invoice(&self, order: OrderId, key: Option<String>) -> Result<InvoiceRequest, Refused> {
+        orders::request_invoice(&self.state, order, key).await
     }
 
     /// Places so many orders and answers their ids.
@@ -192,16 +203,6 @@ impl Shop {
         for link in [&self.postgres, &self.redis, &self.nats] {
             link.close().await;
         }
-    }
-}
-
-/// An order of user 1 for `(product, pieces)`.
-pub fn order(items: &[(i64, i32)]) -> NewOrder {
-    NewOrder {
-        idempotency_key: None,
-        user_id: Some(UserId(1)),
-        items: items.iter().map(|(product, pieces)| (ProductId(*product), *pieces)).collect(),
-        shipping_address: Address { street: "Main 1".to_owned(), city: None, zip: None, country: None },
     }
 }
 
