@@ -7,6 +7,7 @@
 mod catalogue;
 mod functions;
 mod health;
+mod json_writing;
 mod migrations;
 mod orders;
 mod outbox;
@@ -122,6 +123,13 @@ fn all() -> Vec<(&'static str, Start)> {
         health:
             each_dependency_is_seen_to_go_and_to_come_back,
             a_silent_dependency_is_unhealthy_within_the_limit;
+        json_writing:
+            numbers_are_those_of_to_json,
+            strings_and_json_are_those_of_to_json,
+            dates_and_times_are_those_of_to_json,
+            arrays_are_those_of_to_json,
+            nested_records_are_those_of_to_json,
+            oids_are_those_of_the_catalogue;
     }
     .to_vec()
 }
