@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn every_migration_is_named_as_its_file_is() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../fixtures/schemas/ecommerce/migrations");
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/schemas/ecommerce/migrations");
         assert!(MIGRATIONS.iter().count() > 0);
         for migration in MIGRATIONS.iter() {
             let file = folder.join(file_of(migration.version));

@@ -4,6 +4,8 @@
 //! One environment of own processes serves the whole binary; each test has its own database, Redis database, stream
 //! and links. Where the servers cannot be had, every test is reported as not run, with the reason.
 
+mod catalogue;
+mod functions;
 mod health;
 mod migrations;
 mod orders;
@@ -76,6 +78,18 @@ fn all() -> Vec<(&'static str, Start)> {
             a_silent_database_costs_time_and_no_connection,
             reads_survive_that_every_connection_is_reset,
             more_callers_than_connections_all_get_their_turn;
+        catalogue:
+            the_shop_and_the_blog_are_read_as_their_files_say,
+            every_feature_of_a_table_is_read,
+            every_kind_of_function_is_told_apart,
+            only_the_schemas_that_are_asked_for_are_read;
+        functions:
+            an_order_is_placed_by_one_call,
+            wrong_orders_are_refused_by_name_and_leave_nothing,
+            orders_placed_at_once_neither_deadlock_nor_oversell,
+            an_order_takes_the_steps_of_its_life_by_calls,
+            an_invoice_is_written_once_for_its_job,
+            identifiers_grow_with_time;
         migrations:
             two_migrators_at_once_leave_each_migration_applied_once,
             a_second_run_changes_nothing,

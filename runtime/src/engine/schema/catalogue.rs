@@ -160,8 +160,20 @@ impl Relation {
     /// Whether an index begins with these columns in any order.
     pub fn is_indexed(&self, columns: &[&str]) -> bool {
         self.indexes.iter().any(|index| {
-            index.len() >= columns.len() && index[..columns.len()].iter().all(|c| columns.contains(&c.as_str()))
+            index.len() >= columns.len()
+                && index[..columns.len()].iter().all(|c| columns.contains(&c.as_str()))
         })
+    }
+}
+
+impl Column {
+    /// Whether values can be compared with the other's without a cast.
+    pub fn comparable(&self, other: &Self) -> bool {
+        const NUMBERS: [&str; 4] = ["smallint", "integer", "bigint", "numeric"];
+        const TEXTS: [&str; 3] = ["text", "character varying", "character"];
+        let both =
+            |family: &[&str]| [self, other].iter().all(|column| family.contains(&column.sql_type.as_str()));
+        self.array == other.array && (self.sql_type == other.sql_type || both(&NUMBERS) || both(&TEXTS))
     }
 }
 
@@ -177,7 +189,9 @@ mod pairs {
         to.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Map<V>, D::Error> {
+    pub(super) fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Map<V>, D::Error> {
         Ok(Vec::deserialize(from)?.into_iter().collect())
     }
 }

@@ -3,5 +3,7 @@
 pub mod catalogue;
 pub mod compile;
 pub mod graphql;
+pub mod import;
 pub mod model;
 pub mod source;
+pub mod store;

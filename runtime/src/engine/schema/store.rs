@@ -248,13 +248,16 @@ pub async fn read(connection: &mut PgConnection, schemas: &[String]) -> Result<C
     if let Some(missing) = schemas.iter().find(|schema| !found.contains(schema)) {
         return Err(Error::NoSchema(missing.clone()));
     }
-    let relations: Vec<RelationRow> = sqlx::query_as(RELATIONS).bind(&schemas).fetch_all(&mut *snapshot).await?;
+    let relations: Vec<RelationRow> =
+        sqlx::query_as(RELATIONS).bind(&schemas).fetch_all(&mut *snapshot).await?;
     let oids: Vec<Oid> = relations.iter().map(|relation| relation.oid).collect();
     let columns: Vec<ColumnRow> = sqlx::query_as(COLUMNS).bind(&oids).fetch_all(&mut *snapshot).await?;
-    let functions: Vec<FunctionRow> = sqlx::query_as(FUNCTIONS).bind(&schemas).fetch_all(&mut *snapshot).await?;
+    let functions: Vec<FunctionRow> =
+        sqlx::query_as(FUNCTIONS).bind(&schemas).fetch_all(&mut *snapshot).await?;
     let types = types(&mut snapshot, &columns, &functions).await?;
     let enums = enums(&mut snapshot, &schemas, &types).await?;
-    let mut tables: BTreeMap<u32, Relation> = relations.iter().map(|row| (row.oid.0, relation(row))).collect();
+    let mut tables: BTreeMap<u32, Relation> =
+        relations.iter().map(|row| (row.oid.0, relation(row))).collect();
     columns.into_iter().for_each(|row| add_column(&mut tables, row, &types));
     add_keys(&mut snapshot, &oids, &mut tables).await?;
     add_constraints(&mut snapshot, &oids, &mut tables).await?;
@@ -278,7 +281,8 @@ async fn types(
     functions: &[FunctionRow],
 ) -> Result<Types, Error> {
     let of_functions = functions.iter().flat_map(|row| row.types.iter().chain([&row.returns]));
-    let used: BTreeSet<u32> = columns.iter().map(|row| &row.r#type).chain(of_functions).map(|oid| oid.0).collect();
+    let used: BTreeSet<u32> =
+        columns.iter().map(|row| &row.r#type).chain(of_functions).map(|oid| oid.0).collect();
     let used: Vec<Oid> = used.into_iter().map(Oid).collect();
     let rows: Vec<TypeRow> = sqlx::query_as(TYPES).bind(used).fetch_all(&mut **snapshot).await?;
     Ok(rows.into_iter().map(|row| (row.start.0, row)).collect())
@@ -393,7 +397,9 @@ fn returned(row: &FunctionRow, types: &Types) -> Returned {
         Some(TypeRow { schema: Some(schema), relation: Some(relation), is_array: false, .. }) => {
             Returned::Table((schema.clone(), relation.clone()))
         }
-        Some(ty) if matches!(ty.kind.as_str(), "b" | "e" | "r" | "m") => Returned::Value(column_of(row.returns, types)),
+        Some(ty) if matches!(ty.kind.as_str(), "b" | "e" | "r" | "m") => {
+            Returned::Value(column_of(row.returns, types))
+        }
         _ => Returned::Other(row.result.clone().unwrap_or_else(|| "void".to_owned())),
     }
 }

@@ -5,7 +5,6 @@ use async_graphql::parser::Pos;
 use async_graphql::parser::types::FieldDefinition;
 
 use super::{Compiler, SIZE_DEFAULT, SIZE_MAX, column_of, type_name};
-use crate::engine::schema::catalogue;
 use crate::engine::schema::model::{
     FieldKind, List, Named, ObjectId, ObjectKind, Relation, SortKey, Through, TypeRef,
 };
@@ -182,7 +181,7 @@ impl Compiler<'_> {
                 }
             }
             if let (Some(a), Some(b)) = (from.column(one), to.column(other))
-                && !comparable(a, b)
+                && !a.comparable(b)
             {
                 let message = format!("{one} is {} and {other} is {}", type_name(a), type_name(b));
                 self.problems.error(pos, format!("the columns of a relation must be of one type: {message}"));
@@ -304,11 +303,4 @@ impl Compiler<'_> {
         }
         keys
     }
-}
-
-fn comparable(one: &catalogue::Column, other: &catalogue::Column) -> bool {
-    const NUMBERS: [&str; 4] = ["smallint", "integer", "bigint", "numeric"];
-    const TEXTS: [&str; 3] = ["text", "character varying", "character"];
-    let both = |family: &[&str]| [one, other].iter().all(|column| family.contains(&column.sql_type.as_str()));
-    one.array == other.array && (one.sql_type == other.sql_type || both(&NUMBERS) || both(&TEXTS))
 }
