@@ -1,7 +1,7 @@
 //! `chaos-proxy` as a program: the server's flags and ends, and the verbs with their output and exit codes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -162,6 +162,31 @@ fn tls_is_asked_for_and_shown() {
     assert!(refused.starts_with(&wanted), "{refused}");
     server.fails(&format!("{create} --tls-key {key} half"), 2);
     assert_eq!(server.done("list").lines().count(), 4);
+}
+
+#[test]
+fn what_becomes_of_clients_without_an_upstream_is_asked_for_and_shown() {
+    let server = Server::start(&[]);
+    let create = "create -l 127.0.0.1:0 -u 127.0.0.1:1";
+    let shown = |name: &str| server.done(&format!("inspect {name}"));
+    for word in ["reset", "retry"] {
+        server.done(&format!("{create} --dial-failure {word} {word}"));
+        let wanted = format!("a client whose upstream cannot be reached: {word}\n");
+        assert!(shown(word).contains(&wanted), "{}", shown(word));
+    }
+    server.done(&format!("{create} -dial-failure=close --protocol redis usual"));
+    assert!(!shown("usual").contains("a client whose"), "as ever: {}", shown("usual"));
+    let created = server.done(&format!("{create} --protocol pg --dial-failure reset spoken"));
+    let address = created.trim().strip_prefix("Created new proxy spoken on ").expect("a sentence");
+    let address = address.strip_suffix("/pg").expect("what is spoken");
+    let mut client = TcpStream::connect(address).expect("a connection");
+    let told = client.read(&mut [0]).expect_err("a reset, not an orderly end");
+    assert_eq!(told.kind(), ErrorKind::ConnectionReset);
+
+    server.fails(&format!("{create} --dial-failure refuse wrong"), 2);
+    let told = server.fails(&format!("{create} --protocol udp --dial-failure reset wrong"), 2);
+    assert!(told.contains("--dial-failure does not go with --protocol udp"), "{told}");
+    assert_eq!(server.done("list").lines().count(), 5, "nothing else was made");
 }
 
 #[test]
