@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 
 use crate::fault::Evidence;
-use crate::proxy::TlsConfig;
+use crate::protocol::Protocol;
+use crate::proxy::{DialFailure, TlsConfig};
 
 /// Longest time that a call may take: a little more than a server gives it.
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -63,6 +64,52 @@ pub struct Proxy {
     /// `None` where nothing is encrypted, or the server knows nothing of it. Its paths are those of the server's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// What becomes of a client whose upstream cannot be reached, `reset` or `retry`; `None`: it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dial_failure: Option<String>,
+}
+
+/// What our own server alone knows of a proxy of connections; the default asks for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extras {
+    /// What is spoken, which faults on messages need.
+    pub protocol: Option<Protocol>,
+    /// TLS on one side or both.
+    pub tls: Option<TlsConfig>,
+    /// What becomes of a client whose upstream cannot be reached.
+    pub dial_failure: Option<DialFailure>,
+}
+
+impl Extras {
+    /// Adds what is asked for to the body of a request.
+    fn write(&self, body: &mut Value) {
+        if let Some(protocol) = self.protocol {
+            body["protocol"] = protocol.name().into();
+        }
+        if let Some(tls) = &self.tls {
+            body["tls"] = json!(tls);
+        }
+        if let Some(dial_failure) = self.dial_failure {
+            body["dial_failure"] = dial_failure.name().into();
+        }
+    }
+
+    /// What a server did instead that did not understand what was asked for.
+    fn missing(&self, made: &Proxy) -> Option<&'static str> {
+        if self.protocol.is_some_and(|protocol| made.protocol.as_deref() != Some(protocol.name())) {
+            return Some("made a proxy that reads no messages");
+        }
+        if self.tls.is_some() && made.tls.is_none() {
+            return Some("made a proxy without TLS, so it knows none");
+        }
+        let dial_failure = self.dial_failure.unwrap_or_default();
+        // The default is what every server does, and not shown.
+        if dial_failure != DialFailure::default() && made.dial_failure.as_deref() != Some(dial_failure.name())
+        {
+            return Some("made a proxy that closes clients whose upstream cannot be reached");
+        }
+        None
+    }
 }
 
 /// A fault of a proxy, with what it has touched.
@@ -173,19 +220,18 @@ impl Client {
         self.call(Method::POST, "/proxies", Some(body)).await
     }
 
-    /// A proxy of connections on which `protocol` (`pg`, `redis`, `nats`) is spoken, which faults on messages need. Fails on a
-    /// server that knows none, and leaves nothing there.
-    pub async fn create_speaking(
+    /// A proxy of connections with what our own server alone knows; it reads the files of TLS. Fails on a server that does not
+    /// know what is asked for, and leaves nothing there.
+    pub async fn create_with(
         &self,
         name: &str,
         listen: &str,
         upstream: &str,
-        protocol: &str,
-        tls: Option<&TlsConfig>,
+        extras: &Extras,
     ) -> Result<Proxy, Error> {
-        let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true, "protocol": protocol, "tls": tls});
-        let made = |proxy: &Proxy| proxy.protocol.as_deref() == Some(protocol);
-        self.create_ours(body, made, "the server made a proxy that reads no messages; it was deleted").await
+        let mut body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true});
+        extras.write(&mut body);
+        self.create_ours(body, |proxy| extras.missing(proxy)).await
     }
 
     /// A proxy of datagrams; `idle` is how long a session lasts in which nothing is said, else the server's default. Fails
@@ -199,40 +245,24 @@ impl Client {
     ) -> Result<Proxy, Error> {
         let idle = idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
         let body = json!({"name": name, "listen": listen, "upstream": upstream, "protocol": "udp", "idle_timeout": idle});
-        let made = |proxy: &Proxy| proxy.protocol.as_deref() == Some("udp");
-        self.create_ours(body, made, "the server made a TCP proxy, so it knows no other; it was deleted")
-            .await
-    }
-
-    /// A proxy with TLS on one side or both, which our own server alone knows; it reads the files. Fails on a server that
-    /// does not know it, and leaves nothing there.
-    pub async fn create_with_tls(
-        &self,
-        name: &str,
-        listen: &str,
-        upstream: &str,
-        tls: &TlsConfig,
-    ) -> Result<Proxy, Error> {
-        let body = json!({"name": name, "listen": listen, "upstream": upstream, "enabled": true, "tls": tls});
-        let made = |proxy: &Proxy| proxy.tls.is_some();
-        self.create_ours(body, made, "the server made a proxy without TLS, so it knows none; it was deleted")
-            .await
+        let missing = |proxy: &Proxy| {
+            (proxy.protocol.as_deref() != Some("udp")).then_some("made a TCP proxy, so it knows no other")
+        };
+        self.create_ours(body, missing).await
     }
 
     /// A proxy of a kind that other servers do not know: they ignore the field and make one of their own kind, which goes
-    /// again when `made` tells so, for `reason`.
+    /// again when `missing` tells what the server did instead.
     async fn create_ours(
         &self,
         body: Value,
-        made: impl Fn(&Proxy) -> bool,
-        reason: &str,
+        missing: impl Fn(&Proxy) -> Option<&'static str>,
     ) -> Result<Proxy, Error> {
         let proxy: Proxy = self.call(Method::POST, "/proxies", Some(body)).await?;
-        if made(&proxy) {
-            return Ok(proxy);
-        }
+        let Some(instead) = missing(&proxy) else { return Ok(proxy) };
         self.delete(&proxy.name).await?;
-        Err(Error::Answer { call: "POST /proxies".to_owned(), reason: reason.to_owned() })
+        let reason = format!("the server {instead}; it was deleted");
+        Err(Error::Answer { call: "POST /proxies".to_owned(), reason })
     }
 
     pub async fn update(&self, name: &str, change: &ProxyChange) -> Result<Proxy, Error> {

@@ -4,6 +4,7 @@
 //! API's port is taken, and orderly on SIGTERM and SIGINT.
 
 mod cli;
+mod memory;
 mod serve;
 
 use std::process::ExitCode;

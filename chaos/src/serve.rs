@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
 use crate::cli::{ServerArguments, Shared, variable};
+use crate::memory;
 
 pub async fn run(shared: &Shared, arguments: ServerArguments) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
@@ -44,6 +45,7 @@ pub async fn run(shared: &Shared, arguments: ServerArguments) -> anyhow::Result<
         }
         stop.cancel();
     });
+    tokio::spawn(memory::give_back(registry.clone()));
     tracing::info!(address = %listener.local_addr()?, seed = arguments.seed.0, "listening");
     let options = Options {
         token: shared.token(),

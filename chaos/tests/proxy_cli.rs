@@ -1,69 +1,14 @@
 //! `chaos-proxy` as a program: the server's flags and ends, and the verbs with their output and exit codes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Output, Stdio};
+mod program_support;
+
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chaos-proxy"));
-    for variable in ["CHAOS_PROXY_TOKEN", "TOXIPROXY_URL", "LOG_LEVEL"] {
-        command.env_remove(variable);
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
-/// A server that ends with the test.
-struct Server {
-    child: Child,
-    api: SocketAddr,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Server {
-        let mut child =
-            program().args(["-port", "0"]).args(arguments).stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("its output")).lines();
-        let api = loop {
-            let line = lines.next().expect("it listens before it ends").expect("a line");
-            if let Some((_, rest)) = line.split_once("address=") {
-                break rest.split(' ').next().and_then(|text| text.parse().ok()).expect("an address");
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        Server { child, api }
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        let host = format!("http://{}", self.api);
-        program().args(["--host", &host]).args(arguments.split_whitespace()).output().expect("it runs")
-    }
-
-    /// The output of a verb that succeeds.
-    fn done(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    /// The message of a verb that ends with `code`.
-    fn fails(&self, arguments: &str, code: i32) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(code), "{arguments}");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "data on stdout, talk on stderr");
-        String::from_utf8(output.stderr).expect("text")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use program_support::{Server, program};
 
 #[test]
 fn proxies_are_created_listed_toggled_and_deleted() {
@@ -162,6 +107,31 @@ fn tls_is_asked_for_and_shown() {
     assert!(refused.starts_with(&wanted), "{refused}");
     server.fails(&format!("{create} --tls-key {key} half"), 2);
     assert_eq!(server.done("list").lines().count(), 4);
+}
+
+#[test]
+fn what_becomes_of_clients_without_an_upstream_is_asked_for_and_shown() {
+    let server = Server::start(&[]);
+    let create = "create -l 127.0.0.1:0 -u 127.0.0.1:1";
+    let shown = |name: &str| server.done(&format!("inspect {name}"));
+    for word in ["reset", "retry"] {
+        server.done(&format!("{create} --dial-failure {word} {word}"));
+        let wanted = format!("a client whose upstream cannot be reached: {word}\n");
+        assert!(shown(word).contains(&wanted), "{}", shown(word));
+    }
+    server.done(&format!("{create} -dial-failure=close --protocol redis usual"));
+    assert!(!shown("usual").contains("a client whose"), "as ever: {}", shown("usual"));
+    let created = server.done(&format!("{create} --protocol pg --dial-failure reset spoken"));
+    let address = created.trim().strip_prefix("Created new proxy spoken on ").expect("a sentence");
+    let address = address.strip_suffix("/pg").expect("what is spoken");
+    let mut client = TcpStream::connect(address).expect("a connection");
+    let told = client.read(&mut [0]).expect_err("a reset, not an orderly end");
+    assert_eq!(told.kind(), ErrorKind::ConnectionReset);
+
+    server.fails(&format!("{create} --dial-failure refuse wrong"), 2);
+    let told = server.fails(&format!("{create} --protocol udp --dial-failure reset wrong"), 2);
+    assert!(told.contains("--dial-failure does not go with --protocol udp"), "{told}");
+    assert_eq!(server.done("list").lines().count(), 5, "nothing else was made");
 }
 
 #[test]

@@ -2,14 +2,22 @@
 
 mod api_support;
 mod proxy_support;
+#[expect(dead_code, reason = "tests of TLS need more of it")]
+mod tls_support;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chaos::fault::NetworkFault;
 use chaos::proxy::{DialFailure, Proxy, ProxyConfig};
 use proxy_support::*;
 use serde_json::{Value, json};
+use socket2::SockRef;
+use tls_support::{Authority, config, rest, terminating};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// An address where nobody listens, until somebody does.
 async fn nobody() -> SocketAddr {
@@ -74,8 +82,106 @@ async fn a_proxy_that_ends_does_not_wait_for_a_client_that_waits() {
     let retrying = proxy(nobody().await, DialFailure::Retry).await;
     let mut client = connect(retrying.listen_address()).await;
     assert_silent(&mut client).await;
-    tokio::time::timeout(Duration::from_secs(5), retrying.stop()).await.expect("at once");
+    timeout(Duration::from_secs(5), retrying.stop()).await.expect("at once");
     assert_eq!(next_read(&mut client).await.expect("an end"), 0);
+}
+
+/// The proxy lets go of the only client, long before it would give the upstream up.
+async fn assert_let_go(retrying: &Proxy) {
+    let waited = timeout(Duration::from_secs(10), async {
+        while retrying.counters().active > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("a client that left is let go");
+}
+
+/// Takes the connection that the proxy dials at last, and returns what comes there up to the end.
+async fn answered_late(upstream: SocketAddr, answer: &'static [u8]) -> JoinHandle<Vec<u8>> {
+    let listener = TcpListener::bind(upstream).await.expect("the port is still free");
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.expect("the proxy dials");
+        let mut came = Vec::new();
+        socket.read_to_end(&mut came).await.expect("an orderly end");
+        socket.write_all(answer).await.expect("written");
+        came
+    })
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_without_a_byte_is_not_waited_with() {
+    let retrying = proxy(nobody().await, DialFailure::Retry).await;
+    let mut client = connect(retrying.listen_address()).await;
+    assert_silent(&mut client).await;
+    drop(client);
+    assert_let_go(&retrying).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_a_dial_is_not_answered_is_not_waited_with() {
+    let deaf = proxy(echo().await, DialFailure::Close).await;
+    let _fault = deaf.inject(NetworkFault::ConnectBlackhole {}).await.expect("a fault");
+    let retrying = proxy(deaf.listen_address(), DialFailure::Retry).await;
+    let mut client = connect(retrying.listen_address()).await;
+    assert_silent(&mut client).await;
+    drop(client);
+    assert_let_go(&retrying).await;
+    assert_eq!(retrying.counters().refused_dials, 0, "the first dial was still waiting");
+}
+
+#[tokio::test]
+async fn a_client_that_resets_is_not_waited_with_whatever_it_sent() {
+    let retrying = proxy(nobody().await, DialFailure::Retry).await;
+    let mut client = connect(retrying.listen_address()).await;
+    client.write_all(b"too early").await.expect("written");
+    assert_silent(&mut client).await;
+    assert_eq!(retrying.counters().active, 1, "what it sent is no end");
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a reset");
+    drop(client);
+    assert_let_go(&retrying).await;
+}
+
+#[tokio::test]
+async fn what_a_client_sent_before_its_end_is_kept_for_the_upstream() {
+    let upstream = nobody().await;
+    let retrying = proxy(upstream, DialFailure::Retry).await;
+    let mut client = connect(retrying.listen_address()).await;
+    client.write_all(b"one ").await.expect("written");
+    eventually("it is dialled again", || retrying.counters().refused_dials > 1).await;
+    client.write_all(b"two").await.expect("written");
+    client.shutdown().await.expect("an end");
+    assert_silent(&mut client).await;
+    let came = answered_late(upstream, b"both").await;
+    assert_eq!(read_bytes(&mut client, 4).await, b"both");
+    assert_eq!(came.await.expect("a server"), b"one two");
+}
+
+#[tokio::test]
+async fn an_encrypted_client_is_watched_and_kept_as_a_plain_one() {
+    let (upstream, authority) = (nobody().await, Authority::new());
+    let config =
+        ProxyConfig { dial_failure: Some(DialFailure::Retry), ..config(upstream, terminating(&authority)) };
+    let retrying = Proxy::start(config).await.expect("a proxy");
+    let mut leaving = authority.connect(retrying.listen_address()).await.expect("a handshake");
+    eventually("it is dialled again", || retrying.counters().refused_dials > 1).await;
+    leaving.shutdown().await.expect("a farewell");
+    assert_let_go(&retrying).await;
+    drop(leaving);
+
+    // Without a word of farewell.
+    let (leaving, _) = authority.connect(retrying.listen_address()).await.expect("a handshake").into_inner();
+    eventually("it is served", || retrying.counters().active == 1).await;
+    drop(leaving);
+    assert_let_go(&retrying).await;
+
+    let mut client = authority.connect(retrying.listen_address()).await.expect("a handshake");
+    client.write_all(b"kept").await.expect("written");
+    client.shutdown().await.expect("the end of the requests");
+    let dialled = retrying.counters().refused_dials;
+    eventually("it is dialled again", || retrying.counters().refused_dials > dialled + 1).await;
+    let came = answered_late(upstream, b"answer").await;
+    assert_eq!(rest(&mut client).await.expect("an orderly end"), b"answer");
+    assert_eq!(came.await.expect("a server"), b"kept");
 }
 
 async fn post(address: &str, path: &str, body: Value) -> (u16, Value) {

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chaos::client::{Client, Error, Toxic, ToxicChange};
+use chaos::client::{Client, Error, Extras, Toxic, ToxicChange};
+use chaos::protocol::Protocol;
 use chaos::proxy::Registry;
 use proxy_support::*;
 use serde_json::{Map, Value, json};
@@ -103,7 +104,8 @@ const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
 async fn a_fault_on_messages_acts_where_the_protocol_was_said() {
     let server = Server::spawn().await;
     let (upstream, executed) = redis().await;
-    let made = server.api.create_speaking("cache", "127.0.0.1:0", &upstream.to_string(), "redis", None).await;
+    let extras = Extras { protocol: Some(Protocol::Redis), ..Extras::default() };
+    let made = server.api.create_with("cache", "127.0.0.1:0", &upstream.to_string(), &extras).await;
     let made = made.expect("a proxy");
     assert_eq!(made.protocol.as_deref(), Some("redis"));
     let fault = json!({"redis": {"reply": {"error": "READONLY", "command": "SET"}}});

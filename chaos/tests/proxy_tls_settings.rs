@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use chaos::api;
-use chaos::client::{Client, Error, ProxyChange};
+use chaos::client::{Client, Error, Extras, ProxyChange};
 use chaos::proxy::{Registry, TlsConfig};
 use proxy_support::{connect, echo, next_read};
 use serde_json::{Value, json};
@@ -76,7 +76,8 @@ async fn an_update_leaves_turns_off_changes_and_renews_what_is_encrypted() {
     let (server, authority) = (Server::spawn().await, Authority::new());
     let upstream = echo().await;
     let tls = terminating(&authority);
-    server.api.create_with_tls("p", "127.0.0.1:0", &upstream.to_string(), &tls).await.expect("a proxy");
+    let extras = Extras { tls: Some(tls.clone()), ..Extras::default() };
+    server.api.create_with("p", "127.0.0.1:0", &upstream.to_string(), &extras).await.expect("a proxy");
     let address = server.address("p");
     let mut open = authority.connect(address).await.expect("a handshake");
 
@@ -150,6 +151,7 @@ async fn each_wrong_setting_is_answered_with_its_field_its_value_and_what_to_do(
         authority.write("hollow.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let hollow_key =
         authority.write("hollow.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let empty = authority.write("empty.pem", "");
     let large = authority.write("large.pem", &"#".repeat(1024 * 1024 + 1));
     let folder = std::path::Path::new(&good.key).parent().expect("a folder").to_string_lossy().into_owned();
     let pipe = format!("{folder}/pipe");
@@ -182,6 +184,20 @@ async fn each_wrong_setting_is_answered_with_its_field_its_value_and_what_to_do(
             "/dev/zero",
             "is no regular file; give",
         ),
+        // Reading it would wait for the kernel's next word, and take that from whoever logs it.
+        (
+            terminate("/proc/kmsg", &good.key),
+            "tls.terminate.certificate",
+            "/proc/kmsg",
+            "is empty, or is a file without a size",
+        ),
+        (
+            with_ca("/proc/self/mounts"),
+            "tls.originate.ca",
+            "/proc/self/mounts",
+            "is empty, or is a file without",
+        ),
+        (terminate(&good.certificate, &empty), "tls.terminate.key", &empty, "is empty, or is a file without"),
         (terminate(&large, &good.key), "tls.terminate.certificate", &large, "is larger than 1024 KiB; give"),
         (
             terminate(&good.certificate, "/nowhere/k.pem"),

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use chaos::client;
+use chaos::proxy::DialFailure;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use verbs::run;
@@ -95,14 +96,13 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The API's word.
-    pub fn word(self) -> &'static str {
+    /// What is spoken on connections; `None` where nothing is read along.
+    pub fn spoken(self) -> Option<chaos::protocol::Protocol> {
         match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Pg => "pg",
-            Protocol::Redis => "redis",
-            Protocol::Nats => "nats",
+            Protocol::Tcp | Protocol::Udp => None,
+            Protocol::Pg => Some(chaos::protocol::Protocol::Postgres),
+            Protocol::Redis => Some(chaos::protocol::Protocol::Redis),
+            Protocol::Nats => Some(chaos::protocol::Protocol::Nats),
         }
     }
 }
@@ -132,6 +132,10 @@ pub enum Verb {
         /// With udp: how long a session lasts in which nothing is said, such as 30s [default: the server's, 60s].
         #[arg(long, value_parser = idle)]
         idle_timeout: Option<std::time::Duration>,
+        /// What becomes of a client whose upstream cannot be reached: its connection is closed (the default) or reset, or it
+        /// waits while the upstream is dialled again for 30 s; not with udp, and only on our own server.
+        #[arg(long, value_name = "close|reset|retry", value_parser = dial_failure)]
+        dial_failure: Option<DialFailure>,
         #[command(flatten)]
         tls: tls::TlsArguments,
     },
@@ -212,7 +216,7 @@ pub enum ToxicVerb {
 
 /// Go's flags have one dash (`-port 8474`, `-port=8474`).
 pub fn two_dashes((index, argument): (usize, String)) -> String {
-    const LONG: [&str; 24] = [
+    const LONG: [&str; 26] = [
         "host",
         "port",
         "config",
@@ -225,6 +229,8 @@ pub fn two_dashes((index, argument): (usize, String)) -> String {
         "listen",
         "upstream",
         "protocol",
+        "idle-timeout",
+        "dial-failure",
         "downstream",
         "toxicName",
         "type",
@@ -255,6 +261,11 @@ fn interval(text: &str) -> Result<std::time::Duration, String> {
 fn idle(text: &str) -> Result<std::time::Duration, String> {
     let value = humantime::parse_duration(text).ok().filter(|value| value.as_millis() > 0);
     value.ok_or_else(|| "a time is at least 1ms, such as 30s".to_owned())
+}
+
+fn dial_failure(text: &str) -> Result<DialFailure, String> {
+    let known = DialFailure::ALL.into_iter().find(|known| known.name() == text);
+    known.ok_or_else(|| "what becomes of the client is close, reset or retry".to_owned())
 }
 
 fn attribute(text: &str) -> Result<(String, serde_json::Value), String> {

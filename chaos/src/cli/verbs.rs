@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use chaos::client::{Client, Proxy, ProxyChange, Toxic, ToxicChange};
+use chaos::client::{Client, Extras, Proxy, ProxyChange, Toxic, ToxicChange};
 use serde_json::Map;
 
 use super::{Failure, Protocol, Shared, ToxicVerb, Verb, faults, table, tls, top, variable};
@@ -13,21 +13,20 @@ pub async fn run(shared: &Shared, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List => list(&client.proxies().await?),
         Verb::Inspect { name } => inspect(&client.proxy(&name).await?),
-        Verb::Create { name, listen, upstream, protocol, idle_timeout, tls } => {
-            let proxy = match (protocol, tls.config()) {
-                (Protocol::Udp, Some(_)) => {
-                    return Err(Failure::Arguments("--tls-… goes with --protocol tcp alone"));
+        Verb::Create { name, listen, upstream, protocol, idle_timeout, dial_failure, tls } => {
+            let extras = Extras { protocol: protocol.spoken(), tls: tls.config(), dial_failure };
+            let proxy = match protocol {
+                Protocol::Udp if extras.tls.is_some() => {
+                    return Err(Failure::Arguments("--tls-… does not go with --protocol udp"));
                 }
-                (Protocol::Udp, None) => client.create_udp(&name, &listen, &upstream, idle_timeout).await?,
-                (_, _) if idle_timeout.is_some() => {
+                Protocol::Udp if dial_failure.is_some() => {
+                    return Err(Failure::Arguments("--dial-failure does not go with --protocol udp"));
+                }
+                Protocol::Udp => client.create_udp(&name, &listen, &upstream, idle_timeout).await?,
+                _ if idle_timeout.is_some() => {
                     return Err(Failure::Arguments("--idle-timeout goes with --protocol udp alone"));
                 }
-                (Protocol::Tcp, Some(tls)) => client.create_with_tls(&name, &listen, &upstream, &tls).await?,
-                (Protocol::Tcp, None) => client.create(&name, &listen, &upstream).await?,
-                (spoken @ (Protocol::Pg | Protocol::Redis | Protocol::Nats), tls) => {
-                    let protocol = spoken.word();
-                    client.create_speaking(&name, &listen, &upstream, protocol, tls.as_ref()).await?
-                }
+                _ => client.create_with(&name, &listen, &upstream, &extras).await?,
             };
             println!("Created new proxy {} on {}", proxy.name, listen_of(&proxy));
         }
@@ -107,6 +106,9 @@ fn list(proxies: &[Proxy]) {
 fn inspect(proxy: &Proxy) {
     println!("{}: {} -> {}, {}", proxy.name, listen_of(proxy), proxy.upstream, state(proxy));
     tls::lines(proxy).iter().for_each(|line| println!("{line}"));
+    if let Some(dial_failure) = &proxy.dial_failure {
+        println!("a client whose upstream cannot be reached: {dial_failure}");
+    }
     if proxy.toxics.is_empty() {
         println!("no toxics");
         return;

@@ -144,7 +144,8 @@ impl Served<'_> {
             // In a box: connections without TLS are not to carry what it needs.
             return Box::pin(self.serve_encrypted(&tls, upstream, client)).await;
         }
-        match self.unless_ended(dial(self.shared, self.number, upstream)).await {
+        let mut client = client;
+        match self.unless_ended(dial(self.shared, self.number, upstream, &mut client)).await {
             Err(kill) => self.obey(&kill, &mut [client]).await,
             Ok(None) => self.turn_away(client, How::NoUpstream).await,
             Ok(Some(server)) => {
@@ -168,7 +169,8 @@ impl Served<'_> {
                 }
             }
         };
-        let server = match self.unless_ended(dial(self.shared, self.number, upstream)).await {
+        let dialled = self.unless_ended(dial(self.shared, self.number, upstream, &mut client)).await;
+        let server = match dialled {
             Err(kill) => return self.obey(&kill, &mut [client]).await,
             Ok(None) => return self.turn_away(client, How::NoUpstream).await,
             Ok(Some(server)) => server,

@@ -29,7 +29,9 @@ pub enum DialFailure {
     Close,
     /// Its connection is reset: nearest to the refusal that it would have met without a proxy.
     Reset,
-    /// It waits while the upstream is dialled again and again, for 30 s at most; then its connection is closed.
+    /// It waits while the upstream is dialled again and again, for 30 s at most; then its connection is closed. A client that
+    /// resets its connection, or ends it before it has sent a byte, is not waited with. One that sent something and then its
+    /// end may have half closed: its bytes are kept for the upstream.
     Retry,
 }
 
@@ -54,13 +56,33 @@ impl DialFailure {
     }
 }
 
-/// Reaches `upstream` for a connection; `None` when it cannot be reached as the proxy wants it tried.
-pub(super) async fn dial(shared: &Shared, number: u64, upstream: String) -> Option<TcpStream> {
+/// Reaches `upstream` for a connection; `None` when it cannot be reached as the proxy wants it tried, or the client left
+/// while it waited.
+pub(super) async fn dial(
+    shared: &Shared,
+    number: u64,
+    upstream: String,
+    client: &mut impl Side,
+) -> Option<TcpStream> {
     let until = Instant::now() + DIAL_TIMEOUT;
+    if shared.dial_failure != DialFailure::Retry {
+        return dial_once(shared, number, upstream, until).await;
+    }
+    tokio::select! {
+        biased;
+        server = dial_again(shared, number, upstream, until) => server,
+        () = client.gone() => {
+            tracing::debug!(proxy = &*shared.name, number, "a client left before its upstream was reached");
+            None
+        }
+    }
+}
+
+/// Dials until it is answered, or there is no time for another dial.
+async fn dial_again(shared: &Shared, number: u64, upstream: String, until: Instant) -> Option<TcpStream> {
     loop {
         let server = dial_once(shared, number, upstream.clone(), until).await;
-        let again = shared.dial_failure == DialFailure::Retry && Instant::now() + RETRY < until;
-        if server.is_some() || !again {
+        if server.is_some() || Instant::now() + RETRY >= until {
             return server;
         }
         tokio::time::sleep(RETRY).await;

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::tls::Stream;
@@ -25,6 +25,10 @@ pub(super) trait Side {
 
     /// Gives the socket what was written and still waits here; a failure shows at the next write.
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ready when the peer has left and nothing is to be done for it any more: it reset the connection, or ended its stream
+    /// without having sent a byte. What it sent stays to be read, and while there is any, its end may be a half close.
+    fn gone(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Passes the end of the stream on; `cut`: without saying that it is complete. Nothing is written afterwards.
     fn poll_finish(&mut self, context: &mut Context<'_>, cut: bool) -> Poll<io::Result<()>>;
@@ -55,6 +59,12 @@ impl Side for TcpStream {
         Poll::Ready(Ok(()))
     }
 
+    async fn gone(&mut self) {
+        if matches!(self.peek(&mut [0]).await, Ok(1)) {
+            reset(self).await;
+        }
+    }
+
     fn poll_finish(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Result<()>> {
         Poll::Ready(shut_down(self))
     }
@@ -70,6 +80,12 @@ impl Side for TcpStream {
     fn socket(&self) -> &TcpStream {
         self
     }
+}
+
+/// Waits until the peer resets the connection, whatever is still to be read.
+pub(super) async fn reset(socket: &TcpStream) {
+    // Fails only where the runtime ends.
+    let _ = socket.ready(Interest::ERROR).await;
 }
 
 /// Sends FIN.
@@ -114,6 +130,13 @@ impl Side for End {
         match self {
             End::Plain(socket) => Side::poll_flush(socket, context),
             End::Tls(stream) => stream.poll_flush(context),
+        }
+    }
+
+    async fn gone(&mut self) {
+        match self {
+            End::Plain(socket) => socket.gone().await,
+            End::Tls(stream) => stream.gone().await,
         }
     }
 

@@ -28,6 +28,8 @@ pub enum Reason {
     Unreadable(#[source] io::Error),
     #[error("is no regular file; give the path of a PEM file")]
     NoFile,
+    #[error("is empty, or is a file without a size such as those of /proc; give a PEM file that was written")]
+    Empty,
     #[error("is larger than {} KiB; give a PEM file with nothing but what is needed", BYTES_MAX / 1024)]
     TooLarge,
     #[error("is no PEM file: {0}; give one with sections such as BEGIN CERTIFICATE")]

@@ -2,8 +2,9 @@
 //!
 //! The provider is named each time: a process in which another one is installed behaves the same.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -70,16 +71,26 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// What stands in a file that a caller named: it may be anything.
+/// What stands in a file that a caller named: it may be anything, and must neither wait nor take what others wait for.
 fn read(field: &'static str, path: &str) -> Result<Vec<u8>, Error> {
     let wrong = |reason| Error::new(field, path, reason);
     let unreadable = |error| wrong(Reason::Unreadable(error));
-    // Opening a pipe would wait for its writer.
+    // Opening some devices does something.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(wrong(Reason::NoFile));
     }
+    // What stood there may be a pipe by now, which would wait for its writer.
+    let nonblocking = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = nonblocking.map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(wrong(Reason::NoFile));
+    }
+    // The files of /proc have no size, and reading one such as /proc/kmsg waits for news and takes it from its reader.
+    if found.len() == 0 {
+        return Err(wrong(Reason::Empty));
+    }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
     file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > BYTES_MAX { Err(wrong(Reason::TooLarge)) } else { Ok(bytes) }
 }

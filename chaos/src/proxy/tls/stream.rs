@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::super::side::shut_down;
+use super::super::side::{reset, shut_down};
 
 /// Plain bytes of the largest record.
 const RECORD: usize = 16 * 1024;
@@ -131,6 +131,32 @@ impl Stream {
                 && !self.failed
             {
                 return Poll::Ready(Err(error));
+            }
+        }
+    }
+
+    /// Ready when the peer has left without plain bytes that are still to be read: see [`Side::gone`].
+    ///
+    /// [`Side::gone`]: super::super::side::Side::gone
+    pub async fn gone(&mut self) {
+        if poll_fn(|context| self.poll_left(context)).await {
+            return;
+        }
+        reset(&self.socket).await;
+    }
+
+    /// True: the peer has left. False: it sent something first, which waits here.
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            // Sees what the handshake took with its last bytes, too.
+            match self.session.process_new_packets() {
+                Ok(state) if state.plaintext_bytes_to_read() > 0 => return Poll::Ready(false),
+                Ok(state) if !state.peer_has_closed() => {}
+                _ => return Poll::Ready(true),
+            }
+            match ready!(self.poll_receive(context)) {
+                Ok(0) | Err(_) => return Poll::Ready(true),
+                Ok(_) => {}
             }
         }
     }

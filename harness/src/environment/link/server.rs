@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::Context;
-use chaos::client::{Client, Error as ApiError};
+use chaos::client::{Client, Error as ApiError, Extras};
 use chaos::ledger::Holding;
 use chaos::protocol::Protocol;
 use chaos::proxy::LinkFault;
@@ -121,12 +121,8 @@ impl Toxiproxy {
         // The server's own machine is where it listens, under the name that the user reaches it by.
         let (host, _) = self.client.authority().rsplit_once(':').context("an address has a port")?;
         let listen = format!("{host}:0");
-        let proxy = match protocol {
-            Some(protocol) => {
-                self.client.create_speaking(name, &listen, upstream, protocol.name(), None).await?
-            }
-            None => self.client.create(name, &listen, upstream).await?,
-        };
+        let extras = Extras { protocol, ..Extras::default() };
+        let proxy = self.client.create_with(name, &listen, upstream, &extras).await?;
         let told: SocketAddr = proxy
             .listen
             .parse()
