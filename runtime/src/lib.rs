@@ -8,7 +8,7 @@
 //! app_state
 //! orders
 //! catalog
-//! queue outbox
+//! cache dataloader queue outbox
 //! storage
 //! security
 //! resilience
@@ -18,9 +18,11 @@
 
 pub mod api;
 pub mod app_state;
+pub mod cache;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod dataloader;
 pub mod error;
 pub mod ids;
 pub mod observability;
