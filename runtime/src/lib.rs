@@ -7,7 +7,7 @@
 //! api
 //! app_state
 //! engine
-//! queue outbox
+//! cache dataloader queue outbox
 //! storage
 //! security
 //! resilience
@@ -17,8 +17,10 @@
 
 pub mod api;
 pub mod app_state;
+pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod dataloader;
 pub mod engine;
 pub mod error;
 pub mod ids;

@@ -126,6 +126,7 @@ impl Tables {
         self.server.check(&mut checks.table("server"));
         self.database.check(&mut checks.table("database"));
         self.cache.redis.check(&mut checks.table("cache.redis"));
+        self.cache.response.check(&mut checks.table("cache.response"));
         self.nats.check(&mut checks.table("nats"));
         self.outbox.check(&mut checks.table("outbox"));
         self.queue.check(&mut checks.table("queue"));
