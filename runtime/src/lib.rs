@@ -6,6 +6,7 @@
 //! server
 //! api
 //! app_state
+//! migration
 //! engine
 //! queue outbox
 //! storage
@@ -22,6 +23,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod ids;
+pub mod migration;
 pub mod observability;
 pub mod outbox;
 pub mod queue;
