@@ -10,12 +10,12 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::engine::Settings;
 use crate::engine::job::FunctionExecutor;
 use crate::engine::limits::Limits;
 use crate::engine::loader::{self, Parts, Served, Source};
 use crate::engine::metrics::EngineMetrics;
 use crate::engine::plan_cache::Bounds;
-use crate::engine::Settings;
 use crate::error::{Classify, ErrorKind, chain};
 use crate::observability::health::HealthChecker;
 use crate::observability::metrics::Metrics;
@@ -178,7 +178,12 @@ impl AppState {
 }
 
 /// The engine, loaded when the database is there. A schema that does not fit it stops the start.
-async fn serve(config: &Config, postgres: &Postgres, queue: &Queue, metrics: &Metrics) -> Result<Served, Error> {
+async fn serve(
+    config: &Config,
+    postgres: &Postgres,
+    queue: &Queue,
+    metrics: &Metrics,
+) -> Result<Served, Error> {
     let table = &config.graphql;
     let settings = Settings {
         limits: Limits {

@@ -6,6 +6,7 @@
 //! server
 //! api
 //! app_state
+//! migration
 //! engine
 //! cache dataloader queue outbox
 //! storage
@@ -24,6 +25,7 @@ pub mod dataloader;
 pub mod engine;
 pub mod error;
 pub mod ids;
+pub mod migration;
 pub mod observability;
 pub mod outbox;
 pub mod queue;

@@ -1,6 +1,7 @@
 //! `fraiseql-server`: arguments in, exit code out.
 //!
-//! 0 when it ended as asked, 2 when the configuration or the arguments are wrong, 1 for all else.
+//! 0 when it ended as asked, 2 when the configuration, the arguments or what is to be checked cannot be read, 1 for
+//! all else, among it findings of `migrate lint`.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -18,14 +19,19 @@ use fraiseql_runtime::engine::explain;
 use fraiseql_runtime::engine::loader::{self, Source};
 use fraiseql_runtime::engine::schema::compile::compile;
 use fraiseql_runtime::engine::schema::graphql::Graphql;
+use fraiseql_runtime::migration::lint::{self, Release, Rule, folder};
+use fraiseql_runtime::migration::{self, MIGRATIONS};
 use fraiseql_runtime::observability::health::HealthChecker;
 use fraiseql_runtime::observability::logging::init_logging;
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::server;
 use fraiseql_runtime::server::workers::Workers;
-use fraiseql_runtime::storage;
 
 const EXIT_CODES: &str = "Exit codes: 0 ended as asked, 1 failed, 2 wrong configuration or arguments.";
+
+const LINT_HELP: &str = "The rules are in docs/migrations.md. An exception is a comment at the statement: \
+                         -- fraiseql: allow(<rule>) <reason>.\n\n\
+                         Exit codes: 0 nothing found, 1 findings, 2 a file cannot be read or is not SQL.";
 
 /// Serves GraphQL over PostgreSQL. Without a command it runs the server.
 #[derive(Debug, Parser)]
@@ -47,7 +53,13 @@ struct File {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring the database's schema up to date, then exit.
-    Migrate(File),
+    #[command(args_conflicts_with_subcommands = true)]
+    Migrate {
+        #[command(flatten)]
+        file: File,
+        #[command(subcommand)]
+        command: Option<MigrateCommand>,
+    },
     /// Work with the schema file.
     Schema {
         #[command(subcommand)]
@@ -63,6 +75,20 @@ enum Command {
         /// Where it listens.
         #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)))]
         address: SocketAddr,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum MigrateCommand {
+    /// Say what migrations would break or block, without a database.
+    #[command(after_help = LINT_HELP)]
+    Lint {
+        /// Folders with migrations, or single files, in the order in which they are applied; without one, the
+        /// migrations of this build.
+        folders: Vec<PathBuf>,
+        /// The release that the migrations ship with.
+        #[arg(long, default_value_t = Release::own())]
+        release: Release,
     },
 }
 
@@ -99,8 +125,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let bad_config = error.downcast_ref::<ConfigError>().is_some();
-            ExitCode::from(if bad_config { 2 } else { 1 })
+            let unreadable = error.is::<ConfigError>() || error.is::<folder::ReadError>();
+            ExitCode::from(if unreadable { 2 } else { 1 })
         }
     }
 }
@@ -108,7 +134,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         None => serve(&load(&cli.file)?),
-        Some(Command::Migrate(file)) => migrate(&load(&file)?),
+        Some(Command::Migrate { file, command: None }) => migrate(&load(&file)?),
+        Some(Command::Migrate { command: Some(MigrateCommand::Lint { folders, release }), .. }) => {
+            lint_migrations(&folders, release)
+        }
         Some(Command::Schema { command }) => schema(command),
         Some(Command::Config { command: ConfigCommand::Check(file) }) => {
             let config = load(&file)?;
@@ -147,9 +176,26 @@ async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<serve
 fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
     init_logging(&config.logging).context("start the log")?;
     block_on(async {
-        storage::migrate(config.urls.database.expose(), config.database.connect_timeout).await?;
+        let (url, database) = (config.urls.database.expose(), &config.database);
+        migration::run::run(url, database.connect_timeout, &MIGRATIONS, &database.migrations).await?;
         tracing::info!(database = %config.urls.database, "the schema is up to date");
         Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn lint_migrations(folders: &[PathBuf], release: Release) -> anyhow::Result<ExitCode> {
+    let sources = if folders.is_empty() { migration::built_in() } else { folder::read(folders)? };
+    let findings = lint::lint(&sources, release);
+    for finding in &findings {
+        println!("{finding}");
+    }
+    eprintln!("{} migrations, {} findings", sources.len(), findings.len());
+    Ok(if findings.iter().any(|finding| finding.rule == Rule::Syntax) {
+        ExitCode::from(2)
+    } else if findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 
@@ -163,7 +209,8 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
 }
 
 fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
-    let (SchemaCommand::Check(file) | SchemaCommand::Print(file) | SchemaCommand::Sql { file, .. }) = &command;
+    let (SchemaCommand::Check(file) | SchemaCommand::Print(file) | SchemaCommand::Sql { file, .. }) =
+        &command;
     let config = load(file)?;
     let path = config.graphql.schema.clone();
     let source = Source {
@@ -172,7 +219,8 @@ fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
         database_schemas: config.graphql.database_schemas.clone(),
     };
     block_on(async move {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("read the schema {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("read the schema {}", path.display()))?;
         let catalogue = loader::catalogue(&source).await?;
         let compiled = match compile(&text, &catalogue) {
             Ok(compiled) => compiled,
@@ -192,10 +240,14 @@ fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
             SchemaCommand::Check(_) => println!("{} fits the database", path.display()),
             SchemaCommand::Print(_) => print!("{}", graphql.sdl()),
             SchemaCommand::Sql { operation, variables, no_explain, .. } => {
-                let operation = if operation == "-" { std::io::read_to_string(std::io::stdin())? } else { operation };
+                let operation =
+                    if operation == "-" { std::io::read_to_string(std::io::stdin())? } else { operation };
                 let variables = serde_json::from_str(&variables).context("--variables is no JSON object")?;
                 let explain = (!no_explain).then_some(source.url.as_str());
-                print!("{}", explain::operation(&compiled.schema, &graphql, &operation, &variables, explain).await?);
+                print!(
+                    "{}",
+                    explain::operation(&compiled.schema, &graphql, &operation, &variables, explain).await?
+                );
             }
         }
         Ok(ExitCode::SUCCESS)

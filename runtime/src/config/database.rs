@@ -1,4 +1,5 @@
-//! `[database]`: the pool of PostgreSQL connections and the deadline of each step.
+//! `[database]`: the pool of PostgreSQL connections and the deadline of each step; `[database.migrations]`: how long a
+//! migration may stand in the way.
 
 use std::time::Duration;
 
@@ -29,6 +30,40 @@ pub struct Database {
     /// A connection older than this is replaced.
     #[serde(with = "units::duration")]
     pub max_lifetime: Duration,
+    pub migrations: Migrations,
+}
+
+/// Limits of `fraiseql-server migrate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Migrations {
+    /// Waiting for a lock: everybody who uses the table queues behind a migration that waits.
+    #[serde(with = "units::duration")]
+    pub lock_timeout: Duration,
+    /// How often a migration is tried that did not get its lock.
+    pub lock_attempts: u32,
+    /// One statement of a migration.
+    #[serde(with = "units::duration")]
+    pub statement_timeout: Duration,
+    /// One statement beside which readers and writers go on: an index that is built concurrently, the validation of a
+    /// constraint, a backfill in batches.
+    #[serde(with = "units::duration")]
+    pub online_statement_timeout: Duration,
+    /// Waiting for another process that migrates the same database.
+    #[serde(with = "units::duration")]
+    pub turn_timeout: Duration,
+}
+
+impl Default for Migrations {
+    fn default() -> Self {
+        Self {
+            lock_timeout: Duration::from_secs(3),
+            lock_attempts: 10,
+            statement_timeout: Duration::from_secs(5 * 60),
+            online_statement_timeout: Duration::from_secs(60 * 60),
+            turn_timeout: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Default for Database {
@@ -42,6 +77,7 @@ impl Default for Database {
             query_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(10 * 60),
             max_lifetime: Duration::from_secs(30 * 60),
+            migrations: Migrations::default(),
         }
     }
 }
@@ -61,5 +97,15 @@ impl Database {
         checks.duration("query_timeout", self.query_timeout, "1ms", "1h");
         checks.duration("idle_timeout", self.idle_timeout, "1s", "1day");
         checks.duration("max_lifetime", self.max_lifetime, "1s", "1day");
+    }
+}
+
+impl Migrations {
+    pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
+        checks.duration("lock_timeout", self.lock_timeout, "10ms", "1m");
+        checks.count("lock_attempts", u64::from(self.lock_attempts), 1..=1_000);
+        checks.duration("statement_timeout", self.statement_timeout, "10ms", "1h");
+        checks.duration("online_statement_timeout", self.online_statement_timeout, "10ms", "7days");
+        checks.duration("turn_timeout", self.turn_timeout, "0s", "1day");
     }
 }

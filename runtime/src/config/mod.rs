@@ -125,6 +125,7 @@ impl Tables {
     fn check(&self, checks: &mut Checks) {
         self.server.check(&mut checks.table("server"));
         self.database.check(&mut checks.table("database"));
+        self.database.migrations.check(&mut checks.table("database.migrations"));
         self.cache.redis.check(&mut checks.table("cache.redis"));
         self.cache.response.check(&mut checks.table("cache.response"));
         self.nats.check(&mut checks.table("nats"));

@@ -131,7 +131,11 @@ impl Coercion<'_> {
         let Named::Input(id) = named else { return Value::Null };
         let input = self.schema.input(id);
         let Value::Object(given) = value else {
-            return self.problem(format!("{path}: {} is no {}, which is an object", shown(value), input.name));
+            return self.problem(format!(
+                "{path}: {} is no {}, which is an object",
+                shown(value),
+                input.name
+            ));
         };
         for name in given.keys().filter(|name| !input.fields.contains_key(name.as_str())) {
             let near = super::schema::source::nearest(name, input.fields.keys().map(String::as_str));
@@ -175,7 +179,9 @@ pub fn coerce_scalar(scalar: Scalar, value: &Value) -> Option<Value> {
     let fits = match (scalar, value) {
         (Scalar::Json, _) => true,
         (Scalar::Boolean, Value::Boolean(_)) => true,
-        (Scalar::Int, Value::Number(number)) => return whole(number, i64::from(i32::MIN), i64::from(i32::MAX)),
+        (Scalar::Int, Value::Number(number)) => {
+            return whole(number, i64::from(i32::MIN), i64::from(i32::MAX));
+        }
         (Scalar::Float, Value::Number(number)) => number.as_f64().is_some_and(f64::is_finite),
         (Scalar::Id, Value::Number(number)) => {
             return number.as_i64().map(|n| Value::String(n.to_string()));
@@ -188,15 +194,13 @@ pub fn coerce_scalar(scalar: Scalar, value: &Value) -> Option<Value> {
         (Scalar::Uuid, Value::String(text)) => uuid::Uuid::try_parse(text).is_ok(),
         (Scalar::Ulid, Value::String(text)) => crate::engine::plan::bind::is_ulid(text),
         (Scalar::DateTime, Value::String(text)) => chrono::DateTime::parse_from_rfc3339(text).is_ok(),
-        (Scalar::LocalDateTime, Value::String(text)) => {
-            text.parse::<chrono::NaiveDateTime>().is_ok()
-        }
+        (Scalar::LocalDateTime, Value::String(text)) => text.parse::<chrono::NaiveDateTime>().is_ok(),
         (Scalar::Date, Value::String(text)) => text.parse::<chrono::NaiveDate>().is_ok(),
         (Scalar::Time, Value::String(text)) => text.parse::<chrono::NaiveTime>().is_ok(),
         (Scalar::Interval, Value::String(text)) => !text.is_empty() && text.len() < 100,
-        (Scalar::Bytes, Value::String(text)) => {
-            text.strip_prefix("\\x").is_some_and(|hex| hex.len() % 2 == 0 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
-        }
+        (Scalar::Bytes, Value::String(text)) => text
+            .strip_prefix("\\x")
+            .is_some_and(|hex| hex.len() % 2 == 0 && hex.bytes().all(|b| b.is_ascii_hexdigit())),
         _ => false,
     };
     fits.then(|| value.clone())
@@ -228,7 +232,10 @@ mod tests {
         }
         assert_eq!(scalar(Scalar::Id, "7"), Some(Value::from("7")));
         assert_eq!(scalar(Scalar::Id, "true"), None);
-        assert_eq!(scalar(Scalar::BigInt, "\"9223372036854775807\""), Some(Value::from("9223372036854775807")));
+        assert_eq!(
+            scalar(Scalar::BigInt, "\"9223372036854775807\""),
+            Some(Value::from("9223372036854775807"))
+        );
         assert_eq!(scalar(Scalar::BigInt, "\"9223372036854775808\""), None);
     }
 

@@ -51,7 +51,8 @@ impl Inner {
                 done
             }
             OperationType::Subscription => {
-                let message = "a subscription needs a connection that stays open: WebSocket or server-sent events";
+                let message =
+                    "a subscription needs a connection that stays open: WebSocket or server-sent events";
                 return super::refused(&[Failure::of_kind(ErrorKind::BadInput, message)]);
             }
         };
@@ -66,7 +67,9 @@ impl Inner {
             Action::Read(statement, answer) => self.read(planned, root, statement, answer, sizes).await,
             Action::Write(write) => self.write(planned, root, write, sizes).await,
             Action::Job(job) => self.job(planned, job).await,
-            Action::Subscribe(_) => Err(Failure::of_kind(ErrorKind::BadInput, "only a subscription waits for events")),
+            Action::Subscribe(_) => {
+                Err(Failure::of_kind(ErrorKind::BadInput, "only a subscription waits for events"))
+            }
         };
         done.unwrap_or_else(|failure| Done::failed(failure.at(&root.key, root.pos), root.nullable))
     }

@@ -88,7 +88,8 @@ pub async fn operation(
     for (name, statement) in statements(&plan) {
         let refused = |refusal: super::plan::error::Refusal| Error::Refused(refusal.message);
         let sizes = arguments::sizes(statement, &variables).map_err(refused)?;
-        let call = Call { input_hash: vec![0; 32], event_id: uuid::Uuid::nil().to_string(), ..Call::default() };
+        let call =
+            Call { input_hash: vec![0; 32], event_id: uuid::Uuid::nil().to_string(), ..Call::default() };
         let values = arguments::bind(schema, statement, &sizes, &variables, &call).map_err(refused)?;
         let _ = writeln!(text, "-- {name}\n{}", statement.sql);
         for (at, value) in values.iter().enumerate() {

@@ -180,7 +180,8 @@ impl FunctionExecutor {
             args.collect::<String>()
         ));
         let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.0).collect();
-        let (documents, keys): (Vec<String>, Vec<Option<String>>) = jobs.iter().map(|job| document(job)).unzip();
+        let (documents, keys): (Vec<String>, Vec<Option<String>>) =
+            jobs.iter().map(|job| document(job)).unzip();
         let bind = || {
             let mut arguments = PgArguments::default();
             arguments.add(ids.as_slice()).map_err(sqlx::Error::Encode)?;
@@ -208,7 +209,11 @@ impl FunctionExecutor {
     async fn batch(&self, function: &str, jobs: &[&Job]) -> Result<Vec<Outcome>, queue::Error> {
         let engine = self.served.current();
         let Some(parameters) = engine.and_then(|engine| parameters(engine.schema(), function)) else {
-            tracing::error!(function, jobs = jobs.len(), "the schema that is served has no job of this function");
+            tracing::error!(
+                function,
+                jobs = jobs.len(),
+                "the schema that is served has no job of this function"
+            );
             return Ok(vec![Outcome::Failed; jobs.len()]);
         };
         match self.call(function, &parameters, jobs).await {

@@ -50,7 +50,9 @@ pub fn check_text(text: &str, limits: &Limits) -> Result<(), Refusal> {
                 nesting += 1;
                 brackets.push(token);
                 if nesting > NESTING_MAX {
-                    return Err(refuse(format!("the operation has more than {NESTING_MAX} brackets within each other")));
+                    return Err(refuse(format!(
+                        "the operation has more than {NESTING_MAX} brackets within each other"
+                    )));
                 }
             }
             b'}' | b']' | b')' => {
@@ -58,7 +60,9 @@ pub fn check_text(text: &str, limits: &Limits) -> Result<(), Refusal> {
                 brackets.pop();
             }
             // A name and a colon in a selection, where no argument list is open.
-            b':' if before_colon && brackets.last() == Some(&b'{') && !brackets.contains(&b'(') => aliases += 1,
+            b':' if before_colon && brackets.last() == Some(&b'{') && !brackets.contains(&b'(') => {
+                aliases += 1
+            }
             _ => {}
         }
         before_colon = token == b'a';
@@ -131,7 +135,9 @@ impl Iterator for Scan<'_> {
                 }
                 b'0'..=b'9' | b'-' => {
                     self.at += 1;
-                    self.skip_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-'));
+                    self.skip_while(|byte| {
+                        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-')
+                    });
                     return Some(b'0');
                 }
                 sign => {

@@ -144,7 +144,8 @@ impl Served {
     pub async fn load(&self) -> Result<(), Error> {
         let Inner { source, parts, .. } = &*self.inner;
         let path = source.path.clone();
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
         let catalogue = catalogue(source).await?;
         let compiled = compile(&text, &catalogue)
             .map_err(|problems| Error::Problems { path: path.clone(), problems })?;

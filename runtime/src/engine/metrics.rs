@@ -60,7 +60,9 @@ impl EngineMetrics {
         let metrics = Self {
             cache: Family::default(),
             operations: Family::default(),
-            complexity: Histogram::new([1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 50_000.0]),
+            complexity: Histogram::new([
+                1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 50_000.0,
+            ]),
             cached: Gauge::default(),
         };
         for result in [LookupLabel::hit, LookupLabel::miss, LookupLabel::evicted] {

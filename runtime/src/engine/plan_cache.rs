@@ -73,7 +73,8 @@ impl<T> TextCache<T> {
         let mut evicted = 0;
         while inner.entries.len() > self.bounds.entries_max || inner.bytes > self.bounds.bytes_max {
             // A scan, since this is rare and the cache is small; an order beside the map would cost each hit.
-            let oldest = inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(text, _)| text.clone());
+            let oldest =
+                inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(text, _)| text.clone());
             let Some(oldest) = oldest else { break };
             inner.entries.remove(&oldest);
             inner.bytes -= oldest.len();

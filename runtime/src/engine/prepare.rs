@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::parser::parse_query;
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Positioned, Variables};
 
 use super::arguments;
@@ -37,7 +37,10 @@ impl Prepared {
 
     pub(super) fn fragments(
         &self,
-    ) -> &std::collections::HashMap<async_graphql::Name, Positioned<async_graphql::parser::types::FragmentDefinition>> {
+    ) -> &std::collections::HashMap<
+        async_graphql::Name,
+        Positioned<async_graphql::parser::types::FragmentDefinition>,
+    > {
         &self.document.fragments
     }
 
@@ -88,7 +91,8 @@ impl Inner {
     async fn parse(&self, request: &Request) -> Result<Prepared, Vec<Failure>> {
         let refuse = |refusal| vec![Failure::refusal(&refusal)];
         limits::check_text(&request.query, &self.settings.limits).map_err(refuse)?;
-        let document = parse_query(&request.query).map_err(|error| vec![Failure::validation(&error.into())])?;
+        let document =
+            parse_query(&request.query).map_err(|error| vec![Failure::validation(&error.into())])?;
         let mut validated = async_graphql::Request::new(&request.query);
         validated.operation_name.clone_from(&request.operation_name);
         validated.set_parsed_query(document.clone());

@@ -406,7 +406,8 @@ impl<'a> Renderer<'a> {
         records: &[Vec<Option<&[u8]>>],
         more: bool,
     ) {
-        let (next, previous) = if shape.backwards { (shape.continued, more) } else { (more, shape.continued) };
+        let (next, previous) =
+            if shape.backwards { (shape.continued, more) } else { (more, shape.continued) };
         self.out.push(b'{');
         for (at, (written_key, field)) in fields.iter().enumerate() {
             if at > 0 {

@@ -111,7 +111,8 @@ impl Postgres {
         sql: &Arc<str>,
         bind: &(dyn Fn() -> Result<PgArguments, sqlx::Error> + Send + Sync),
     ) -> Result<Vec<PgRow>, Error> {
-        let statement = || Ok::<_, sqlx::Error>(sqlx::query_with::<Db, _>(AssertSqlSafe(sql.clone()), bind()?));
+        let statement =
+            || Ok::<_, sqlx::Error>(sqlx::query_with::<Db, _>(AssertSqlSafe(sql.clone()), bind()?));
         let work = async {
             let connection = lease.connection();
             match statement()?.fetch_all(&mut *connection).await {
@@ -143,7 +144,7 @@ impl Postgres {
     }
 }
 
-/// One connection outside any pool, for the migrator: no statement timeout, since a migration may be long.
+/// One connection outside any pool, for the migrator, which sets its own limits for each migration.
 pub async fn connect_alone(url: &str, connect_timeout: Duration) -> Result<PgConnection, Error> {
     let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
     match tokio::time::timeout(connect_timeout, PgConnection::connect_with(&options)).await {

@@ -44,6 +44,32 @@ fn a_server_that_is_not_there_fails_its_health_check() {
     assert!(told.contains(&format!("connect to {address}")), "{told}");
 }
 
+#[test]
+fn migrations_are_judged_by_exit_code_and_by_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("20270101090000_step.sql");
+    let lint = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        let output = server().args(["migrate", "lint", "--release", "1.4.0"]).arg(folder.path()).output();
+        let output = output.expect("the binary runs");
+        (output.status.code(), String::from_utf8(output.stdout).expect("UTF-8"))
+    };
+    let announced = "-- fraiseql: unused-since 1.3.0\nALTER TABLE t DROP COLUMN a;";
+    assert_eq!(lint(announced), (Some(0), String::new()));
+    let (code, told) = lint("ALTER TABLE t\n    DROP COLUMN a;");
+    assert_eq!(code, Some(1));
+    assert!(told.starts_with(&format!("{}:2:5: drop-unannounced: ", file.display())), "{told}");
+    assert_eq!(lint("ALTER TABEL t;").0, Some(2));
+    let missing = server().args(["migrate", "lint"]).arg(folder.path().join("none")).output();
+    assert_eq!(missing.expect("the binary runs").status.code(), Some(2));
+}
+
+#[test]
+fn the_migrations_of_the_build_are_judged_without_a_folder() {
+    let output = server().args(["migrate", "lint"]).output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_health_check_follows_the_health_of_the_server() {
     use crate::support::{Planted, TestFrame, eventually};

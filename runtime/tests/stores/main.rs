@@ -8,6 +8,7 @@ mod catalogue;
 mod functions;
 mod health;
 mod json_writing;
+mod migration_examples;
 mod migrations;
 mod orders;
 mod outbox;
@@ -95,7 +96,18 @@ fn all() -> Vec<(&'static str, Start)> {
             two_migrators_at_once_leave_each_migration_applied_once,
             a_second_run_changes_nothing,
             a_failing_migration_names_its_file_and_the_reason,
-            a_changed_migration_is_told_by_its_file;
+            a_changed_migration_is_told_by_its_file,
+            a_blocked_migration_gives_up_by_itself_and_leaves_nothing,
+            a_migration_is_tried_again_until_its_lock_is_free,
+            a_statement_that_takes_too_long_is_cancelled,
+            a_limit_that_one_migration_set_does_not_reach_the_next,
+            the_turn_of_another_migrator_is_waited_for_a_bounded_time,
+            an_index_is_built_concurrently_while_others_wait_for_their_turn,
+            what_a_failed_build_of_an_index_left_is_built_anew;
+        migration_examples:
+            a_required_column_is_added_while_both_releases_write,
+            a_column_gets_another_name_while_both_releases_write,
+            the_statements_of_the_checklist_run;
         queue:
             a_job_is_claimed_once_and_gone_after_its_acknowledgement,
             a_claim_that_is_not_acknowledged_in_time_comes_back,

@@ -37,7 +37,8 @@ async fn execute(State(served): State<Served>, headers: HeaderMap, body: Bytes) 
         Ok(media) => media,
         Err(unread) => return refuse(Media::Json, &unread),
     };
-    let request = request::content_is_json(headers.get(CONTENT_TYPE)).and_then(|()| request::from_body(&body));
+    let request =
+        request::content_is_json(headers.get(CONTENT_TYPE)).and_then(|()| request::from_body(&body));
     match request {
         Ok(request) => answer(&served, media, &request).await,
         Err(unread) => refuse(media, &unread),

@@ -70,7 +70,10 @@ fn thousandths(weight: &str) -> u16 {
 pub(super) fn content_is_json(content_type: Option<&HeaderValue>) -> Result<(), Unread> {
     let given = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let charset = given.split(';').skip(1).find_map(|part| part.trim().to_ascii_lowercase().strip_prefix("charset=").map(str::to_owned));
+    let charset = given
+        .split(';')
+        .skip(1)
+        .find_map(|part| part.trim().to_ascii_lowercase().strip_prefix("charset=").map(str::to_owned));
     let unicode = charset.is_none_or(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8"));
     if name == "application/json" && unicode {
         return Ok(());
@@ -145,8 +148,16 @@ mod tests {
     #[test]
     fn a_body_without_a_query_is_refused_with_a_reason() {
         let wrong = [
-            "", "[]", "{", "{}", r#"{"query":"  "}"#, r#"{"query":7}"#, r#"{"query":"{a}","variables":[]}"#,
-            r#"{"query":"{a}","operationName":1}"#, r#"{"query":"{a}","extensions":"x"}"#, r#"[{"query":"{a}"}]"#,
+            "",
+            "[]",
+            "{",
+            "{}",
+            r#"{"query":"  "}"#,
+            r#"{"query":7}"#,
+            r#"{"query":"{a}","variables":[]}"#,
+            r#"{"query":"{a}","operationName":1}"#,
+            r#"{"query":"{a}","extensions":"x"}"#,
+            r#"[{"query":"{a}"}]"#,
         ];
         for body in wrong {
             assert!(from_body(body.as_bytes()).is_err(), "{body}");
@@ -154,12 +165,15 @@ mod tests {
         let body = br#"{"query":"query A($n: Int!) { products(limit: $n) { id } }","variables":{"n":1},"operationName":"A"}"#;
         let request = from_body(body).expect("a request");
         assert_eq!(request.operation_name.as_deref(), Some("A"));
-        assert!(from_body(br#"{"query":"{a}","variables":null,"operationName":null,"extensions":null}"#).is_ok());
+        assert!(
+            from_body(br#"{"query":"{a}","variables":null,"operationName":null,"extensions":null}"#).is_ok()
+        );
     }
 
     #[test]
     fn the_parameters_of_a_get_are_read_as_a_body_is() {
-        let request = from_query("query=%7Ba%7D&variables=%7B%22n%22%3A1%7D&operationName=").expect("a request");
+        let request =
+            from_query("query=%7Ba%7D&variables=%7B%22n%22%3A1%7D&operationName=").expect("a request");
         assert_eq!((request.query.as_str(), request.operation_name), ("{a}", None));
         assert!(from_query("variables={}").is_err() && from_query("query=%7Ba%7D&variables=1").is_err());
     }

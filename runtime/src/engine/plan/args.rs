@@ -53,9 +53,9 @@ impl Source {
                 variables.get(name).and_then(|value| walk(value, steps)).cloned().unwrap_or(Value::Null)
             }
             Self::List(items) => Value::List(items.iter().map(|item| item.read(variables)).collect()),
-            Self::Object(fields) => {
-                Value::Object(fields.iter().map(|(name, field)| (name.clone(), field.read(variables))).collect())
-            }
+            Self::Object(fields) => Value::Object(
+                fields.iter().map(|(name, field)| (name.clone(), field.read(variables))).collect(),
+            ),
         }
     }
 
@@ -102,7 +102,12 @@ impl Arg {
 }
 
 /// The structure of an argument; `None` when it is not given and has no default.
-pub fn resolve(schema: &Schema, argument: &Argument, given: Option<&Literal>, variables: &Variables) -> Option<Arg> {
+pub fn resolve(
+    schema: &Schema,
+    argument: &Argument,
+    given: Option<&Literal>,
+    variables: &Variables,
+) -> Option<Arg> {
     let value = match given {
         Some(Literal::Variable(name)) => match variables.get(name) {
             Some(value) => Some(from_value(schema, argument.ty, value, &mut Path::variable(name))),
@@ -140,7 +145,9 @@ impl<'a> Path<'a> {
     fn source(&self) -> Source {
         match self.root {
             Root::Variable(name) => Source::Variable(name.clone(), self.steps.clone()),
-            Root::Constant(value) => Source::Constant(walk(value, &self.steps).cloned().unwrap_or(Value::Null)),
+            Root::Constant(value) => {
+                Source::Constant(walk(value, &self.steps).cloned().unwrap_or(Value::Null))
+            }
         }
     }
 
@@ -167,9 +174,9 @@ fn from_value(schema: &Schema, ty: TypeRef, value: &Value, path: &mut Path<'_>) 
                     .collect(),
             )
         }
-        value if ty.list.is_some() => Arg::List(vec![path.at(Step::Item(0), |path| {
-            from_value(schema, TypeRef { list: None, ..ty }, value, path)
-        })]),
+        value if ty.list.is_some() => Arg::List(vec![
+            path.at(Step::Item(0), |path| from_value(schema, TypeRef { list: None, ..ty }, value, path)),
+        ]),
         Value::Object(given) => {
             let mut fields = IndexMap::new();
             for (name, field) in &schema.input(id).fields {

@@ -145,7 +145,9 @@ pub fn length(size: &Size, variables: &Variables) -> Result<u32, Refusal> {
 pub fn offset(source: &Source, pos: Pos, variables: &Variables) -> Result<i64, Refusal> {
     match source.read(variables) {
         Value::Null => Ok(0),
-        Value::Number(number) if number.as_i64().is_some_and(|n| n >= 0) => Ok(number.as_i64().unwrap_or_default()),
+        Value::Number(number) if number.as_i64().is_some_and(|n| n >= 0) => {
+            Ok(number.as_i64().unwrap_or_default())
+        }
         other => Err(Refusal::input(pos, format!("offset must be 0 or more, not {other}"))),
     }
 }
@@ -217,7 +219,10 @@ fn document(value: &Argument, given: &Value) -> Result<Bound, Refusal> {
     let text = serde_json::to_string(given)
         .map_err(|error| Refusal::input(value.pos, format!("{} is no JSON: {error}", value.name)))?;
     if text.contains("\\u0000") {
-        return Err(Refusal::input(value.pos, format!("{} must not contain the character U+0000", value.name)));
+        return Err(Refusal::input(
+            value.pos,
+            format!("{} must not contain the character U+0000", value.name),
+        ));
     }
     Ok(Bound::Text(text))
 }
@@ -249,7 +254,11 @@ fn one(schema: &Schema, value: &Argument, given: &Value) -> Result<Bound, Refusa
             text.parse::<f64>().ok().filter(|n| n.is_finite()).map(Bound::Float).ok_or_else(wrong)
         }
         PgType::Numeric => {
-            if is_decimal(&text) { Ok(Bound::Text(text)) } else { Err(wrong()) }
+            if is_decimal(&text) {
+                Ok(Bound::Text(text))
+            } else {
+                Err(wrong())
+            }
         }
         PgType::Uuid => uuid_text(&text).map(Bound::Text).ok_or_else(wrong),
         PgType::Bool => Err(wrong()),
@@ -291,7 +300,9 @@ fn ulid(text: &str) -> Option<uuid::Uuid> {
     if !text.starts_with(|first: char| ('0'..='7').contains(&first)) {
         return None;
     }
-    text.bytes().try_fold(0u128, |sum, letter| Some((sum << 5) | digit(letter)? as u128)).map(uuid::Uuid::from_u128)
+    text.bytes()
+        .try_fold(0u128, |sum, letter| Some((sum << 5) | digit(letter)? as u128))
+        .map(uuid::Uuid::from_u128)
 }
 
 #[cfg(test)]

@@ -24,13 +24,18 @@ impl Builder<'_> {
         for (name, arg) in fields {
             let path = format!("{path}.{name}");
             let condition = match (name.as_str(), arg) {
-                ("and", Arg::List(items)) => self.combined(object, alias, items, &path, pos, " AND ", "true")?,
-                ("or", Arg::List(items)) => self.combined(object, alias, items, &path, pos, " OR ", "false")?,
+                ("and", Arg::List(items)) => {
+                    self.combined(object, alias, items, &path, pos, " AND ", "true")?
+                }
+                ("or", Arg::List(items)) => {
+                    self.combined(object, alias, items, &path, pos, " OR ", "false")?
+                }
                 ("not", Arg::Object(_)) => {
                     format!("NOT coalesce({}, false)", self.filter(object, alias, arg, &path, pos)?)
                 }
                 (_, Arg::Null) => {
-                    let message = format!("{path}: null is no condition: leave it out, or write {{isNull: true}}");
+                    let message =
+                        format!("{path}: null is no condition: leave it out, or write {{isNull: true}}");
                     return Err(Refusal::input(pos, message));
                 }
                 _ => self.field_condition(object, alias, name, arg, &path, pos)?,
@@ -110,7 +115,15 @@ impl Builder<'_> {
                 let message = format!("{path}: nothing compares with null: write {{isNull: true}}");
                 return Err(Refusal::input(pos, message));
             };
-            conditions.push(self.comparison(&expression, column, named, comparison, source.clone(), &path, pos)?);
+            conditions.push(self.comparison(
+                &expression,
+                column,
+                named,
+                comparison,
+                source.clone(),
+                &path,
+                pos,
+            )?);
         }
         Ok(if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") })
     }

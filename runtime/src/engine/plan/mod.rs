@@ -176,8 +176,13 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
         OperationType::Subscription => &schema.subscription,
     };
     let selection = document.collect(None, &[&operation.selection_set.node])?;
-    let mut plan =
-        Plan { kind: operation.ty, roots: Vec::new(), depth: 0, cost: Cost::default(), tables: BTreeSet::new() };
+    let mut plan = Plan {
+        kind: operation.ty,
+        roots: Vec::new(),
+        depth: 0,
+        cost: Cost::default(),
+        tables: BTreeSet::new(),
+    };
     for (key, selected) in &selection {
         let name = selected.given.name.node.as_str();
         let (action, nullable, cache, planned) = match name {
@@ -187,7 +192,12 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
                     OperationType::Mutation => "Mutation",
                     OperationType::Subscription => "Subscription",
                 };
-                (Action::Constant(written_text(root)), false, None, Planned { depth: 1, ..Planned::default() })
+                (
+                    Action::Constant(written_text(root)),
+                    false,
+                    None,
+                    Planned { depth: 1, ..Planned::default() },
+                )
             }
             "__schema" | "__type" => {
                 let depth = 1;
@@ -204,7 +214,14 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
         plan.cost.add(planned.cost, plan.roots.len());
         plan.tables.extend(planned.tables);
         let key = Arc::from(*key);
-        plan.roots.push(RootPlan { written_key: written_key(&key), key, pos: selected.pos, nullable, action, cache });
+        plan.roots.push(RootPlan {
+            written_key: written_key(&key),
+            key,
+            pos: selected.pos,
+            nullable,
+            action,
+            cache,
+        });
     }
     Ok(plan)
 }

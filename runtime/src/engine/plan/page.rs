@@ -45,14 +45,20 @@ impl<'a> Builder<'a> {
             let mut frame = Frame::default();
             let (shape, cost) = self.page(&mut frame, field, list, target, selected, None, 2)?;
             let sql = format!("SELECT {}", frame.list());
-            return Ok((Action::Read(self.statement(sql), Answer::Page(Box::new(shape))), self.planned(cost)));
+            return Ok((
+                Action::Read(self.statement(sql), Answer::Page(Box::new(shape))),
+                self.planned(cost),
+            ));
         }
         let (alias, mut frame) = (self.alias(), Frame::default());
         let (shape, cost) = self.object(&mut frame, &alias, target, &selected.sets, 2)?;
         let rows = self.rows(field, list, target, &alias, selected)?;
         let object = self.document.schema.object(target);
         let (columns, table, wanted) = (frame.list(), object.table.sql(), clause(&rows.conditions));
-        let sql = format!("SELECT {columns} FROM {table} {alias}{}{wanted}{}{}", frame.joins, rows.order, rows.limit);
+        let sql = format!(
+            "SELECT {columns} FROM {table} {alias}{}{wanted}{}{}",
+            frame.joins, rows.order, rows.limit
+        );
         let cost = Cost { fields: 0, lists: vec![(0, rows.size, cost)] };
         Ok((Action::Read(self.statement(sql), Answer::Rows(shape, rows.backwards)), self.planned(cost)))
     }
@@ -109,7 +115,12 @@ impl<'a> Builder<'a> {
     }
 
     /// What stands behind FROM, and the conditions that tie it to the row outside.
-    fn source(&mut self, target: ObjectId, alias: &str, tie: Option<(&str, &Relation)>) -> (String, Vec<String>) {
+    fn source(
+        &mut self,
+        target: ObjectId,
+        alias: &str,
+        tie: Option<(&str, &Relation)>,
+    ) -> (String, Vec<String>) {
         let table = self.document.schema.object(target).table.sql();
         let Some((here, relation)) = tie else { return (format!("{table} {alias}"), Vec::new()) };
         let Some(through) = &relation.through else {
@@ -117,7 +128,10 @@ impl<'a> Builder<'a> {
         };
         let between = self.alias();
         self.tables.insert(through.table.clone());
-        let onward = through.on.iter().map(|(tie, key)| format!("{alias}.{} = {between}.{}", quoted(key), quoted(tie)));
+        let onward = through
+            .on
+            .iter()
+            .map(|(tie, key)| format!("{alias}.{} = {between}.{}", quoted(key), quoted(tie)));
         let onward = onward.collect::<Vec<_>>().join(" AND ");
         let middle = qualified(&through.schema, &through.table);
         (
@@ -208,7 +222,8 @@ impl<'a> Builder<'a> {
             let Arg::Object(fields) = one else { continue };
             let mut given = fields.iter().filter(|(_, arg)| **arg != Arg::Null);
             let (Some((name, Arg::Leaf(source))), None) = (given.next(), given.next()) else {
-                let message = "orderBy: each object names one field; write a list for several: [{a: ASC}, {b: DESC}]";
+                let message =
+                    "orderBy: each object names one field; write a list for several: [{a: ASC}, {b: DESC}]";
                 return Err(Refusal::input(pos, message));
             };
             let descending = match source.read(self.document.variables) {
@@ -235,7 +250,12 @@ impl<'a> Builder<'a> {
     }
 
     /// The list's size, and whether it is counted from the end.
-    fn size(&mut self, field: &Field, list: &List, selected: &Selected<'_>) -> Result<(usize, bool), Refusal> {
+    fn size(
+        &mut self,
+        field: &Field,
+        list: &List,
+        selected: &Selected<'_>,
+    ) -> Result<(usize, bool), Refusal> {
         let given = |name: &Option<String>| {
             let name = name.as_ref()?;
             match self.arg(field, selected, name)? {
@@ -269,7 +289,9 @@ impl<'a> Builder<'a> {
         let known = &self.sizes[size];
         let literal = match &known.source {
             None => Some(u64::from(known.default)),
-            Some(Source::Constant(Value::Number(number))) => number.as_u64().filter(|n| *n <= u64::from(known.max)),
+            Some(Source::Constant(Value::Number(number))) => {
+                number.as_u64().filter(|n| *n <= u64::from(known.max))
+            }
             Some(_) => None,
         };
         match literal {
@@ -331,7 +353,10 @@ impl<'a> Builder<'a> {
         sort.iter()
             .map(|sorted| {
                 let column = quoted(&sorted.column.name);
-                format!("(SELECT {alias}.{column} FROM {table} {alias} WHERE {alias}.{} = {value})", quoted(&key.name))
+                format!(
+                    "(SELECT {alias}.{column} FROM {table} {alias} WHERE {alias}.{} = {value})",
+                    quoted(&key.name)
+                )
             })
             .collect()
     }
@@ -359,12 +384,16 @@ impl<'a> Builder<'a> {
         }
         let rows = self.rows(field, list, target, &alias, selected)?;
         let cursor = if parts.cursors {
-            rows.sort.iter().map(|key| inner.column(format!("{alias}.{}::text", quoted(&key.column.name)))).collect()
+            rows.sort
+                .iter()
+                .map(|key| inner.column(format!("{alias}.{}::text", quoted(&key.column.name))))
+                .collect()
         } else {
             Vec::new()
         };
         let fingerprint = self.order_name(target, &rows.sort, rows.backwards);
-        let at = parts.rows.then(|| self.records(&inner, target, &alias, &rows, tie)).map(|sql| frame.column(sql));
+        let at =
+            parts.rows.then(|| self.records(&inner, target, &alias, &rows, tie)).map(|sql| frame.column(sql));
         let total = match parts.total {
             true => Some(self.total(frame, field, list, target, selected, tie)?),
             false => None,

@@ -11,7 +11,7 @@ use async_graphql::Pos;
 use async_graphql::parser::types::SelectionSet;
 
 use super::args::{Arg, Source, resolve};
-use super::bind::{Given, Param, Size, Argument, wire_type};
+use super::bind::{Argument, Given, Param, Size, wire_type};
 use super::cost::Cost;
 use super::error::Refusal;
 use super::select::{Document, Selected};
@@ -19,7 +19,8 @@ use super::shape::{Body, EnumTexts, FieldShape, Leaf, ObjectShape, ValueShape, w
 use super::{Action, Answer, Planned, Statement};
 use crate::engine::encode::Decoder;
 use crate::engine::schema::model::{
-    Column, Field, FieldKind, Function, Named, Object, ObjectId, ObjectKind, Relation, Returns, Supplied, quoted,
+    Column, Field, FieldKind, Function, Named, Object, ObjectId, ObjectKind, Relation, Returns, Supplied,
+    quoted,
 };
 
 /// What one statement is made of.
@@ -85,12 +86,26 @@ impl<'a> Builder<'a> {
     }
 
     /// A value of the caller, as SQL of the column's type.
-    pub(super) fn value(&mut self, source: Source, name: &str, pos: Pos, named: Named, column: &Column) -> String {
+    pub(super) fn value(
+        &mut self,
+        source: Source,
+        name: &str,
+        pos: Pos,
+        named: Named,
+        column: &Column,
+    ) -> String {
         self.typed(source, name, pos, named, column, column.array)
     }
 
     /// As [`value`](Self::value), but a list of values of the column's type.
-    pub(super) fn values(&mut self, source: Source, name: &str, pos: Pos, named: Named, column: &Column) -> String {
+    pub(super) fn values(
+        &mut self,
+        source: Source,
+        name: &str,
+        pos: Pos,
+        named: Named,
+        column: &Column,
+    ) -> String {
         self.typed(source, name, pos, named, column, true)
     }
 
@@ -217,7 +232,12 @@ impl<'a> Builder<'a> {
     ) -> Result<(ValueShape, Cost), Refusal> {
         let target = self.document.schema.object(relation.target);
         let joined = self.alias();
-        let _ = write!(frame.joins, " LEFT JOIN {} {joined} ON {}", target.table.sql(), join_on(alias, &joined, relation));
+        let _ = write!(
+            frame.joins,
+            " LEFT JOIN {} {joined} ON {}",
+            target.table.sql(),
+            join_on(alias, &joined, relation)
+        );
         if let Some(column) = &target.table.soft_delete {
             let _ = write!(frame.joins, " AND {joined}.{} IS NULL", quoted(column));
         }
@@ -253,7 +273,8 @@ pub(super) fn leaf(document: Document<'_>, field: &Field, column: &Column, at: u
     let leaf = match field.ty.named {
         Named::Enum(id) => {
             let values = document.schema.enumeration(id).values.iter();
-            let texts: EnumTexts = values.map(|(name, value)| (value.text.clone(), written_text(name))).collect();
+            let texts: EnumTexts =
+                values.map(|(name, value)| (value.text.clone(), written_text(name))).collect();
             Leaf::Enum(texts)
         }
         Named::Scalar(scalar) => match Decoder::new(column.pg, scalar) {

@@ -80,7 +80,9 @@ impl<'a> Change<'a, '_> {
         let replay = if key.is_some() && !many { Some(self.replay(target, &table)?) } else { None };
         let answer = if many { Answer::Rows(chosen.shape, false) } else { Answer::Row(chosen.shape) };
         let absent = match self.field.kind {
-            FieldKind::Update { .. } | FieldKind::Delete { .. } if !self.field.ty.nullable => Absent::NotFound,
+            FieldKind::Update { .. } | FieldKind::Delete { .. } if !self.field.ty.nullable => {
+                Absent::NotFound
+            }
             _ => Absent::Null,
         };
         let planned = self.builder.planned(chosen.cost);
@@ -176,7 +178,11 @@ impl<'a> Change<'a, '_> {
                 let value = |column: &&String| row.get(*column).map_or("DEFAULT", String::as_str);
                 format!("({})", columns.iter().map(value).collect::<Vec<_>>().join(", "))
             });
-            format!("INSERT INTO {table} ({}) VALUES {}", names.join(", "), rows.collect::<Vec<_>>().join(", "))
+            format!(
+                "INSERT INTO {table} ({}) VALUES {}",
+                names.join(", "),
+                rows.collect::<Vec<_>>().join(", ")
+            )
         };
         Ok(format!("{body}{} RETURNING *", on_conflict(insert, &columns)))
     }
@@ -227,7 +233,8 @@ impl<'a> Change<'a, '_> {
             let pos = Builder::arg_pos(self.selected, patch);
             return Err(Refusal::input(pos, format!("{patch} must have at least one field to change")));
         }
-        let set: Vec<String> = values.iter().map(|(column, value)| format!("{} = {value}", quoted(column))).collect();
+        let set: Vec<String> =
+            values.iter().map(|(column, value)| format!("{} = {value}", quoted(column))).collect();
         let mut conditions = self.builder.key_conditions("x", by, self.field, self.selected);
         conditions.extend(existing(object, "x"));
         let (table, set, conditions) = (object.table.sql(), set.join(", "), conditions.join(" AND "));
@@ -243,7 +250,10 @@ impl<'a> Change<'a, '_> {
         match &object.table.soft_delete {
             Some(column) => {
                 let gate = if gated { " FROM gate" } else { "" };
-                format!("UPDATE {table} x SET {} = now(){gate} WHERE {conditions} RETURNING x.*", quoted(column))
+                format!(
+                    "UPDATE {table} x SET {} = now(){gate} WHERE {conditions} RETURNING x.*",
+                    quoted(column)
+                )
             }
             None => {
                 let gate = if gated { " USING gate" } else { "" };
@@ -403,7 +413,9 @@ fn job<'a>(
 ) -> (Action, Planned) {
     let builder = Builder::new(document);
     let source = |name: &str| {
-        builder.arg(field, selected, name).map_or(Source::Constant(async_graphql::Value::Null), |arg| arg.source())
+        builder
+            .arg(field, selected, name)
+            .map_or(Source::Constant(async_graphql::Value::Null), |arg| arg.source())
     };
     let args = function
         .args

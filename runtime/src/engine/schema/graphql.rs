@@ -73,8 +73,11 @@ fn build(schema: &Schema) -> SchemaBuilder {
     let root = |name: &'static str, some: bool| some.then_some(name);
     let mutation = root("Mutation", !schema.mutation.is_empty());
     let subscription = root("Subscription", !schema.subscription.is_empty());
-    let mut builder = dynamic::Schema::build("Query", mutation, subscription)
-        .register(root_object(schema, "Query", schema.query.values()));
+    let mut builder = dynamic::Schema::build("Query", mutation, subscription).register(root_object(
+        schema,
+        "Query",
+        schema.query.values(),
+    ));
     if mutation.is_some() {
         builder = builder.register(root_object(schema, "Mutation", schema.mutation.values()));
     }
@@ -89,11 +92,14 @@ fn build(schema: &Schema) -> SchemaBuilder {
         }
     }
     for enumeration in &schema.enums {
-        let mut ty = described(dynamic::Enum::new(&enumeration.name), &enumeration.description, |ty, text| {
-            ty.description(text)
-        });
+        let mut ty =
+            described(dynamic::Enum::new(&enumeration.name), &enumeration.description, |ty, text| {
+                ty.description(text)
+            });
         for (name, value) in &enumeration.values {
-            let item = described(dynamic::EnumItem::new(name), &value.description, |item, text| item.description(text));
+            let item = described(dynamic::EnumItem::new(name), &value.description, |item, text| {
+                item.description(text)
+            });
             ty = ty.item(match &value.deprecated {
                 Some(reason) => item.deprecation(Some(reason.as_str())),
                 None => item,

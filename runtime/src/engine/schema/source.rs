@@ -7,8 +7,8 @@ use std::fmt;
 
 use async_graphql::Value;
 use async_graphql::parser::types::{
-    ConstDirective, EnumType, FieldDefinition, InputValueDefinition, ServiceDocument, TypeDefinition, TypeKind,
-    TypeSystemDefinition,
+    ConstDirective, EnumType, FieldDefinition, InputValueDefinition, ServiceDocument, TypeDefinition,
+    TypeKind, TypeSystemDefinition,
 };
 use async_graphql::parser::{Pos, parse_schema};
 use async_graphql::{Name, Positioned};
@@ -107,7 +107,10 @@ pub fn directive<'a>(all: &'a [Positioned<ConstDirective>], name: &str) -> Optio
 }
 
 /// All directives with this name.
-pub fn directives<'a>(all: &'a [Positioned<ConstDirective>], name: &'a str) -> impl Iterator<Item = Directive<'a>> {
+pub fn directives<'a>(
+    all: &'a [Positioned<ConstDirective>],
+    name: &'a str,
+) -> impl Iterator<Item = Directive<'a>> {
     all.iter().filter(move |d| d.node.name.node == name).map(|d| Directive(d.pos, &d.node))
 }
 
@@ -215,7 +218,8 @@ pub fn read(text: &str, problems: &mut Problems) -> Option<Source> {
         Ok(document) => document,
         Err(error) => {
             let pos = error.positions().next().unwrap_or(Pos { line: 1, column: 1 });
-            problems.error(pos, format!("this is no schema in GraphQL's language: {}", said(&error.to_string())));
+            problems
+                .error(pos, format!("this is no schema in GraphQL's language: {}", said(&error.to_string())));
             return None;
         }
     };
@@ -237,7 +241,8 @@ fn collect(document: ServiceDocument, problems: &mut Problems) -> Source {
                     problems.error(schema.pos, "`extend schema` is not supported: put it into `schema`");
                 }
                 named_roots = true;
-                let name = |root: Option<Positioned<Name>>| root.map_or_else(String::new, |n| n.node.to_string());
+                let name =
+                    |root: Option<Positioned<Name>>| root.map_or_else(String::new, |n| n.node.to_string());
                 check(&schema.node.directives, Place::Schema, problems);
                 source.schema = schema.node.directives;
                 source.query = name(schema.node.query);
@@ -247,12 +252,16 @@ fn collect(document: ServiceDocument, problems: &mut Problems) -> Source {
             TypeSystemDefinition::Type(ty) => add_type(&mut source, ty, problems),
             TypeSystemDefinition::Directive(directive) => problems.error(
                 directive.pos,
-                format!("directives cannot be defined here: @{} is not known to the server", directive.node.name.node),
+                format!(
+                    "directives cannot be defined here: @{} is not known to the server",
+                    directive.node.name.node
+                ),
             ),
         }
     }
     if !named_roots {
-        let defined = |name: &str| if source.types.contains_key(name) { name.to_owned() } else { String::new() };
+        let defined =
+            |name: &str| if source.types.contains_key(name) { name.to_owned() } else { String::new() };
         (source.mutation, source.subscription) = (defined("Mutation"), defined("Subscription"));
     }
     if !source.types.contains_key(&source.query) {

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use fraiseql_runtime::app_state::AppState;
 use fraiseql_runtime::config::Config;
+use fraiseql_runtime::config::database::Migrations;
 use fraiseql_runtime::config::source::Environment;
 use fraiseql_runtime::ids::OrderId;
+use fraiseql_runtime::migration::{self, MIGRATIONS};
 use fraiseql_runtime::observability::metrics::Metrics;
-use fraiseql_runtime::storage;
 use harness::environment::ServiceName;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -55,7 +56,9 @@ impl Shop {
     pub async fn open_with(stage: &Stage, settings: &str) -> Self {
         let number = stage.number();
         let database = stage.database(number).await;
-        storage::migrate(database.as_str(), std::time::Duration::from_secs(10)).await.expect("migrated");
+        let limits = Migrations::default();
+        let within = std::time::Duration::from_secs(10);
+        migration::run::run(database.as_str(), within, &MIGRATIONS, &limits).await.expect("migrated");
         let mut redis = stage.url(ServiceName::Redis);
         redis.set_path(&format!("/{number}"));
         let (postgres, redis) = (Link::to(database).await, Link::to(redis).await);

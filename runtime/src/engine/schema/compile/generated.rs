@@ -10,8 +10,8 @@ use indexmap::IndexMap;
 use super::Compiler;
 use crate::engine::encode::Scalar;
 use crate::engine::schema::model::{
-    Argument, Enum, EnumId, EnumValue, Field, FieldKind, Input, InputId, InputRole, Named, ObjectId, ObjectKind,
-    TypeRef,
+    Argument, Enum, EnumId, EnumValue, Field, FieldKind, Input, InputId, InputRole, Named, ObjectId,
+    ObjectKind, TypeRef,
 };
 
 /// A type that still needs its fields.
@@ -97,7 +97,11 @@ impl Compiler<'_> {
     }
 
     fn page_info(&mut self) -> ObjectId {
-        let id = self.add_object("PageInfo".to_owned(), Some("Where a page begins and ends.".to_owned()), ObjectKind::PageInfo);
+        let id = self.add_object(
+            "PageInfo".to_owned(),
+            Some("Where a page begins and ends.".to_owned()),
+            ObjectKind::PageInfo,
+        );
         let (boolean, text) = (Named::Scalar(Scalar::Boolean), Named::Scalar(Scalar::String));
         self.structural(id, "hasNextPage", plain(boolean, false), "Whether rows follow.");
         self.structural(id, "hasPreviousPage", plain(boolean, false), "Whether rows come before.");
@@ -108,9 +112,13 @@ impl Compiler<'_> {
 
     fn sort_direction(&mut self) -> EnumId {
         let value = |word: &str, text: &str| {
-            (word.to_owned(), EnumValue { description: Some(text.to_owned()), deprecated: None, text: word.to_owned() })
+            (
+                word.to_owned(),
+                EnumValue { description: Some(text.to_owned()), deprecated: None, text: word.to_owned() },
+            )
         };
-        let values = [value("ASC", "Smallest first, null last."), value("DESC", "Largest first, null first.")];
+        let values =
+            [value("ASC", "Smallest first, null last."), value("DESC", "Largest first, null first.")];
         self.schema.enums.push(Enum {
             name: "SortDirection".to_owned(),
             description: Some("Which way to order.".to_owned()),
@@ -120,7 +128,11 @@ impl Compiler<'_> {
     }
 
     fn connection(&mut self, name: &str, target: ObjectId) -> ObjectId {
-        let id = self.add_object(name.to_owned(), Some("A page of rows.".to_owned()), ObjectKind::Connection(target));
+        let id = self.add_object(
+            name.to_owned(),
+            Some("A page of rows.".to_owned()),
+            ObjectKind::Connection(target),
+        );
         self.schema.names.insert(name.to_owned(), Named::Object(id));
         let edge_name = format!("{}Edge", self.schema.object(target).name);
         let pos = async_graphql::parser::Pos::default();
@@ -137,8 +149,14 @@ impl Compiler<'_> {
     }
 
     fn edge(&mut self, name: &str, target: ObjectId) -> ObjectId {
-        let id = self.add_object(name.to_owned(), Some("A row of a page.".to_owned()), ObjectKind::Edge(target));
-        self.structural(id, "cursor", plain(Named::Scalar(Scalar::String), false), "Where the row is in the order.");
+        let id =
+            self.add_object(name.to_owned(), Some("A row of a page.".to_owned()), ObjectKind::Edge(target));
+        self.structural(
+            id,
+            "cursor",
+            plain(Named::Scalar(Scalar::String), false),
+            "Where the row is in the order.",
+        );
         self.structural(id, "node", plain(Named::Object(target), false), "The row.");
         id
     }
@@ -212,7 +230,9 @@ impl Compiler<'_> {
                     let base = self.schema.name_of(named).to_owned();
                     if column.array { format!("{base}ListFilter") } else { format!("{base}Filter") }
                 }
-                (FieldKind::ToOne(relation), _) => format!("{}Filter", self.schema.object(relation.target).name),
+                (FieldKind::ToOne(relation), _) => {
+                    format!("{}Filter", self.schema.object(relation.target).name)
+                }
                 _ => continue,
             };
             if let Some(named @ Named::Input(_)) = self.named(&type_name, pos) {
@@ -248,7 +268,8 @@ impl Compiler<'_> {
             columns.insert(field.name.clone(), column.name.clone());
             column_types.insert(column.name.clone(), column.clone());
             let ty = TypeRef { nullable: optional, ..field.ty };
-            fields.insert(field.name.clone(), Argument { description: None, ..argument(&field.name, ty, "") });
+            fields
+                .insert(field.name.clone(), Argument { description: None, ..argument(&field.name, ty, "") });
         }
         self.schema.inputs[input.0].columns = columns;
         self.schema.inputs[input.0].column_types = column_types;

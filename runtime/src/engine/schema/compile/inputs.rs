@@ -60,7 +60,8 @@ impl Compiler<'_> {
             if column.array == field.ty.list.is_some() || is_json(column_of(column)) {
                 self.check_input_type(field.ty.named, column, &table, pos);
             } else {
-                let message = format!("{}.{name} and {table}.{column_name} differ in being a list", given.name);
+                let message =
+                    format!("{}.{name} and {table}.{column_name} differ in being a list", given.name);
                 self.problems.error(pos, message);
             }
             covered.push((column_name.clone(), field.ty.nullable && field.default.is_none()));
@@ -85,17 +86,25 @@ impl Compiler<'_> {
         }
     }
 
-    fn check_required_columns(&mut self, input: &str, object: ObjectId, covered: &[(String, bool)], pos: Pos) {
+    fn check_required_columns(
+        &mut self,
+        input: &str,
+        object: ObjectId,
+        covered: &[(String, bool)],
+        pos: Pos,
+    ) {
         let Some(relation) = self.tables.get(&object).copied() else { return };
         let table = self.schema.object(object).table.name.clone();
         for column in relation.columns.iter().filter(|column| column.not_null && !column.has_default) {
             match covered.iter().find(|(name, _)| *name == column.name) {
                 None => {
-                    let message = format!("{input}: {table}.{} needs a value and has no default", column.name);
+                    let message =
+                        format!("{input}: {table}.{} needs a value and has no default", column.name);
                     self.problems.error(pos, message);
                 }
                 Some((_, true)) => {
-                    let message = format!("{input}: {table}.{} needs a value, so its field needs `!`", column.name);
+                    let message =
+                        format!("{input}: {table}.{} needs a value, so its field needs `!`", column.name);
                     self.problems.error(pos, message);
                 }
                 Some((_, false)) => {}

@@ -12,15 +12,15 @@ mod roots;
 
 use std::collections::HashMap;
 
+use async_graphql::Positioned;
 use async_graphql::parser::Pos;
 use async_graphql::parser::types::{BaseType, Type, TypeKind};
-use async_graphql::Positioned;
 use indexmap::IndexMap;
 
 use super::catalogue::{self, Catalogue};
 use super::model::{
-    Column, Enum, EnumId, EnumValue, Input, InputId, InputRole, Meaning, Named, Object, ObjectId, ObjectKind, Schema,
-    Table, TypeRef,
+    Column, Enum, EnumId, EnumValue, Input, InputId, InputRole, Meaning, Named, Object, ObjectId, ObjectKind,
+    Schema, Table, TypeRef,
 };
 use super::source::{self, Problem, Problems, Source, directive, directives, nearest};
 use crate::engine::encode::{PgType, Scalar};
@@ -84,7 +84,9 @@ impl<'a> Compiler<'a> {
 
     fn is_root(&self, name: &str) -> bool {
         !name.is_empty()
-            && [&self.source.query, &self.source.mutation, &self.source.subscription].iter().any(|root| *root == name)
+            && [&self.source.query, &self.source.mutation, &self.source.subscription]
+                .iter()
+                .any(|root| *root == name)
     }
 
     /// Gives every type of the file its number.
@@ -132,7 +134,8 @@ impl<'a> Compiler<'a> {
 
     fn compile_enums(&mut self) {
         for (name, ty) in &self.source.types {
-            let (TypeKind::Enum(given), Some(Named::Enum(id))) = (&ty.node.kind, self.schema.names.get(name)) else {
+            let (TypeKind::Enum(given), Some(Named::Enum(id))) = (&ty.node.kind, self.schema.names.get(name))
+            else {
                 continue;
             };
             let mut values = IndexMap::new();

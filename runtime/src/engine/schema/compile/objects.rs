@@ -1,14 +1,17 @@
 //! Object types, interfaces and unions: which table each stands for, and what its fields are there.
 
 use async_graphql::Positioned;
-use async_graphql::parser::types::{ConstDirective, FieldDefinition, InputValueDefinition, TypeDefinition, TypeKind};
+use async_graphql::parser::types::{
+    ConstDirective, FieldDefinition, InputValueDefinition, TypeDefinition, TypeKind,
+};
 use indexmap::IndexMap;
 
 use super::{Compiler, column_of, deprecation, type_name};
 use crate::engine::encode::{Decoder, Scalar};
 use crate::engine::schema::catalogue;
 use crate::engine::schema::model::{
-    Argument, CacheControl, Column, EnumId, Field, FieldKind, Named, ObjectId, ObjectKind, Table, TypeRef, snake_case,
+    Argument, CacheControl, Column, EnumId, Field, FieldKind, Named, ObjectId, ObjectKind, Table, TypeRef,
+    snake_case,
 };
 use crate::engine::schema::source::{directive, nearest};
 
@@ -33,7 +36,8 @@ impl Compiler<'_> {
                 && !self.tables.contains_key(&id)
                 && !self.is_job(ty)
             {
-                let hint = "it needs @table(name: \"…\"), or to be a member of an interface or union that has one";
+                let hint =
+                    "it needs @table(name: \"…\"), or to be a member of an interface or union that has one";
                 self.problems.error(ty.node.name.pos, format!("{name} has no table: {hint}"));
             }
         }
@@ -62,7 +66,8 @@ impl Compiler<'_> {
         if let Some(column) = &soft_delete
             && relation.column(column).is_none_or(|column| column.not_null)
         {
-            self.problems.error(table.0, format!("softDelete: {name} has no column {column} that can be null"));
+            self.problems
+                .error(table.0, format!("softDelete: {name} has no column {column} that can be null"));
         }
         let key = self.key_of(ty, relation);
         if key.is_empty() && !relation.view {
@@ -127,7 +132,8 @@ impl Compiler<'_> {
             }
         }
         let union = matches!(ty.node.kind, TypeKind::Union(_));
-        self.schema.objects[id.0].kind = ObjectKind::Abstract { union, discriminator: column, members: values };
+        self.schema.objects[id.0].kind =
+            ObjectKind::Abstract { union, discriminator: column, members: values };
     }
 
     fn bind_interfaces(&mut self, id: ObjectId, ty: &Positioned<TypeDefinition>) {
@@ -235,7 +241,12 @@ impl Compiler<'_> {
         )
     }
 
-    fn compile_column(&mut self, id: ObjectId, given: &Positioned<FieldDefinition>, ty: TypeRef) -> Option<Column> {
+    fn compile_column(
+        &mut self,
+        id: ObjectId,
+        given: &Positioned<FieldDefinition>,
+        ty: TypeRef,
+    ) -> Option<Column> {
         let relation = self.tables.get(&id).copied()?;
         let name = self.column_name(&given.node);
         let table = self.schema.object(id).table.name.clone();
@@ -247,12 +258,14 @@ impl Compiler<'_> {
         };
         if column.array != ty.list.is_some() {
             let message = format!("{table}.{name} has the type {}", type_name(column));
-            self.problems.error(given.node.ty.pos, format!("{message}, which is {}a list", not(column.array)));
+            self.problems
+                .error(given.node.ty.pos, format!("{message}, which is {}a list", not(column.array)));
             return None;
         }
         self.check_value_type(ty.named, column, &table, given.node.ty.pos);
         if !ty.nullable && !column.not_null && !relation.view {
-            let message = format!("{table}.{name} can be null: declare the field without `!`, or the column NOT NULL");
+            let message =
+                format!("{table}.{name} can be null: declare the field without `!`, or the column NOT NULL");
             self.problems.error(given.node.ty.pos, message);
         }
         Some(column_of(column))
@@ -296,14 +309,16 @@ impl Compiler<'_> {
         if !column.is_enum {
             let is_text = Decoder::new(column_of(column).pg, Scalar::String).is_some();
             if !is_text {
-                let message = format!("{table}.{name} has the type {has}, which cannot be the enum {}", given.name);
+                let message =
+                    format!("{table}.{name} has the type {has}, which cannot be the enum {}", given.name);
                 self.problems.error(pos, message);
             }
             return is_text;
         }
         let Some(labels) = self.catalogue.enums.get(&column.sql_type) else { return true };
         let texts: Vec<&str> = given.values.values().map(|value| value.text.as_str()).collect();
-        let unknown: Vec<&str> = texts.iter().copied().filter(|text| !labels.iter().any(|l| l == text)).collect();
+        let unknown: Vec<&str> =
+            texts.iter().copied().filter(|text| !labels.iter().any(|l| l == text)).collect();
         let missing: Vec<&str> = labels.iter().map(String::as_str).filter(|l| !texts.contains(l)).collect();
         let enum_name = given.name.clone();
         if !unknown.is_empty() {
@@ -312,7 +327,8 @@ impl Compiler<'_> {
         }
         if !missing.is_empty() {
             let missing = missing.join(", ");
-            self.problems.warn(pos, format!("{enum_name}: {has} also has {missing}, rows with it cannot be answered"));
+            self.problems
+                .warn(pos, format!("{enum_name}: {has} also has {missing}, rows with it cannot be answered"));
         }
         true
     }

@@ -65,10 +65,14 @@ impl Compiler<'_> {
         let to_name = self.schema.object(target).table.name.clone();
         if !to.view && !to.identifies(on.iter().map(|(_, there)| there.as_str())) {
             let there: Vec<&str> = on.iter().map(|(_, there)| there.as_str()).collect();
-            let message = format!("{to_name} can have many rows with one ({}): it needs a unique key", there.join(", "));
+            let message = format!(
+                "{to_name} can have many rows with one ({}): it needs a unique key",
+                there.join(", ")
+            );
             self.problems.error(pos, message);
         }
-        let never_null = on.iter().all(|(column, _)| from.column(column).is_some_and(|column| column.not_null));
+        let never_null =
+            on.iter().all(|(column, _)| from.column(column).is_some_and(|column| column.not_null));
         if !nullable && (inverse || !never_null) {
             let message = format!("there may be no row of {to_name}: declare the field without `!`");
             self.problems.error(given.node.ty.pos, message);
@@ -96,8 +100,11 @@ impl Compiler<'_> {
     ) -> Option<Relation> {
         let pos = given.node.name.pos;
         let Some(relation) = relation else {
-            let on: Pairs =
-                self.only_reference(target, here, pos)?.into_iter().map(|(there, here)| (here, there)).collect();
+            let on: Pairs = self
+                .only_reference(target, here, pos)?
+                .into_iter()
+                .map(|(there, here)| (here, there))
+                .collect();
             self.warn_unindexed(target, &on, pos);
             return Some(Relation { target, on, through: None, required: true });
         };
@@ -143,7 +150,8 @@ impl Compiler<'_> {
     fn pair(&mut self, one: Vec<String>, other: Vec<String>, pos: Pos) -> Option<Pairs> {
         if one.len() != other.len() || one.is_empty() {
             let (one, other) = (one.join(", "), other.join(", "));
-            self.problems.error(pos, format!("as many columns as keys are needed, not ({one}) and ({other})"));
+            self.problems
+                .error(pos, format!("as many columns as keys are needed, not ({one}) and ({other})"));
             return None;
         }
         Some(one.into_iter().zip(other).collect())
@@ -161,7 +169,10 @@ impl Compiler<'_> {
         let message = if all.is_empty() {
             format!("{from_name} has no foreign key to {target}: say @relation(columns: […])")
         } else {
-            format!("{from_name} refers to {target} by {}: say which in @relation(columns: […])", names.join(" and by "))
+            format!(
+                "{from_name} refers to {target} by {}: say which in @relation(columns: […])",
+                names.join(" and by ")
+            )
         };
         self.problems.error(pos, message);
         None
@@ -283,12 +294,16 @@ impl Compiler<'_> {
         let mut keys = Vec::new();
         for part in order.split(',').map(str::trim) {
             let mut words = part.split_whitespace();
-            let (name, direction) = (words.next().unwrap_or_default(), words.next().map(str::to_ascii_lowercase));
+            let (name, direction) =
+                (words.next().unwrap_or_default(), words.next().map(str::to_ascii_lowercase));
             let descending = match (direction.as_deref(), words.next()) {
                 (None | Some("asc"), None) => false,
                 (Some("desc"), None) => true,
                 _ => {
-                    self.problems.error(pos, format!("order: `{part}` is not `column`, `column ASC` or `column DESC`"));
+                    self.problems.error(
+                        pos,
+                        format!("order: `{part}` is not `column`, `column ASC` or `column DESC`"),
+                    );
                     continue;
                 }
             };

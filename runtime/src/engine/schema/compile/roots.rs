@@ -6,8 +6,8 @@ use async_graphql::parser::types::{FieldDefinition, TypeKind};
 use super::{Compiler, column_of, type_name};
 use crate::engine::schema::catalogue::{self, Returned};
 use crate::engine::schema::model::{
-    Column, Effects, Event, Field, FieldKind, Function, InputId, InputRole, Insert, Named, ObjectId, ObjectKind,
-    Parameter, Returns, Supplied, TypeRef, snake_case,
+    Column, Effects, Event, Field, FieldKind, Function, InputId, InputRole, Insert, Named, ObjectId,
+    ObjectKind, Parameter, Returns, Supplied, TypeRef, snake_case,
 };
 use crate::engine::schema::source::{directive, nearest};
 
@@ -31,8 +31,11 @@ impl Root {
 impl Compiler<'_> {
     pub(super) fn compile_roots(&mut self) {
         let source = self.source;
-        let roots =
-            [(Root::Query, &source.query), (Root::Mutation, &source.mutation), (Root::Subscription, &source.subscription)];
+        let roots = [
+            (Root::Query, &source.query),
+            (Root::Mutation, &source.mutation),
+            (Root::Subscription, &source.subscription),
+        ];
         for (root, name) in roots {
             let Some(ty) = source.types.get(name) else { continue };
             let TypeKind::Object(object) = &ty.node.kind else {
@@ -97,11 +100,14 @@ impl Compiler<'_> {
         if let Named::Object(id) = ty.named {
             match self.schema.object(id).kind {
                 ObjectKind::Connection(target) if ty.list.is_none() => return Some((target, true)),
-                ObjectKind::Table | ObjectKind::Abstract { .. } if ty.list.is_some() => return Some((id, false)),
+                ObjectKind::Table | ObjectKind::Abstract { .. } if ty.list.is_some() => {
+                    return Some((id, false));
+                }
                 _ => {}
             }
         }
-        self.problems.error(given.node.ty.pos, "a list answers [X!]! or a connection of an object type with a table");
+        self.problems
+            .error(given.node.ty.pos, "a list answers [X!]! or a connection of an object type with a table");
         None
     }
 
@@ -118,7 +124,8 @@ impl Compiler<'_> {
     fn lookup(&mut self, given: &Positioned<FieldDefinition>, ty: TypeRef) -> Option<Vec<(String, Column)>> {
         let target = self.row_of(given, ty)?;
         if !ty.nullable {
-            let message = format!("{}: there may be no such row: declare it without `!`", given.node.name.node);
+            let message =
+                format!("{}: there may be no such row: declare it without `!`", given.node.name.node);
             self.problems.error(given.node.ty.pos, message);
         }
         self.key_args(target, given, &[])
@@ -147,7 +154,8 @@ impl Compiler<'_> {
         let relation = self.tables.get(&target).copied()?;
         let object = self.schema.object(target);
         let names = by.iter().map(|(_, column)| column.name.as_str());
-        let marked = !object.table.key.is_empty() && object.table.key.iter().all(|k| names.clone().any(|n| n == k.name));
+        let marked = !object.table.key.is_empty()
+            && object.table.key.iter().all(|k| names.clone().any(|n| n == k.name));
         if !relation.identifies(names.clone()) && !marked {
             let keys: Vec<String> = relation.keys.iter().map(|key| format!("({})", key.join(", "))).collect();
             let (table, keys) = (&object.table.name, keys.join(" or "));
@@ -179,12 +187,15 @@ impl Compiler<'_> {
         let mut columns = Vec::new();
         if let Some((given, pos)) = conflict {
             let relation = self.tables.get(&target).copied()?;
-            let exact = relation.keys.iter().any(|key| {
-                key.len() == given.len() && key.iter().all(|column| given.contains(column))
-            });
+            let exact = relation
+                .keys
+                .iter()
+                .any(|key| key.len() == given.len() && key.iter().all(|column| given.contains(column)));
             if !exact {
-                let keys: Vec<String> = relation.keys.iter().map(|key| format!("({})", key.join(", "))).collect();
-                let message = format!("conflict: ({}) is no unique key; {} is", given.join(", "), keys.join(" or "));
+                let keys: Vec<String> =
+                    relation.keys.iter().map(|key| format!("({})", key.join(", "))).collect();
+                let message =
+                    format!("conflict: ({}) is no unique key; {} is", given.join(", "), keys.join(" or "));
                 self.problems.error(pos, message);
             }
             columns = given;
@@ -239,9 +250,12 @@ impl Compiler<'_> {
     fn effects(&mut self, given: &Positioned<FieldDefinition>, target: Option<ObjectId>) -> Effects {
         let all = &given.node.directives;
         let idempotency_key = directive(all, "idempotent").map(|idempotent| {
-            let key = idempotent.text("key", &mut self.problems).unwrap_or_else(|| "idempotencyKey".to_owned());
+            let key =
+                idempotent.text("key", &mut self.problems).unwrap_or_else(|| "idempotencyKey".to_owned());
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-            if !given.node.arguments.iter().any(|arg| arg.node.name.node == path[0].as_str()) || path.len() > 2 {
+            if !given.node.arguments.iter().any(|arg| arg.node.name.node == path[0].as_str())
+                || path.len() > 2
+            {
                 let message = format!("key: `{key}` is neither an argument nor a field of an argument");
                 self.problems.error(idempotent.0, message);
             }
@@ -289,17 +303,23 @@ impl Compiler<'_> {
         let idempotency = directive(&given.node.directives, "idempotent")
             .and_then(|idempotent| idempotent.text("key", &mut self.problems))
             .unwrap_or_else(|| "idempotencyKey".to_owned());
-        let args: Vec<String> = given.node.arguments.iter().map(|arg| arg.node.name.node.to_string()).collect();
+        let args: Vec<String> =
+            given.node.arguments.iter().map(|arg| arg.node.name.node.to_string()).collect();
         let passed: Vec<&String> = args.iter().filter(|arg| **arg != idempotency).collect();
         let fits = |function: &&catalogue::Function| {
             passed.iter().all(|arg| function.parameters.iter().any(|p| p.name == snake_case(arg)))
                 && function.parameters.iter().all(|p| {
-                    p.has_default || supplied(&p.name).is_some() || passed.iter().any(|arg| snake_case(arg) == p.name)
+                    p.has_default
+                        || supplied(&p.name).is_some()
+                        || passed.iter().any(|arg| snake_case(arg) == p.name)
                 })
         };
         let Some(function) = candidates.iter().find(fits) else {
             let forms: Vec<String> = candidates.iter().map(signature).collect();
-            self.problems.error(pos, format!("no form of {name} takes these arguments: there is {}", forms.join(" and ")));
+            self.problems.error(
+                pos,
+                format!("no form of {name} takes these arguments: there is {}", forms.join(" and ")),
+            );
             return None;
         };
         if reading && function.volatile {
@@ -321,7 +341,14 @@ impl Compiler<'_> {
         let effects = self.effects(given, target);
         let unbound = function.parameters.iter().filter(|p| !bound.iter().any(|(_, b)| b.name == p.name));
         let supplied = unbound.filter_map(|p| Some((p.name.clone(), supplied(&p.name)?))).collect();
-        Some(Function { schema: schema.to_owned(), name: name.to_owned(), args: bound, supplied, returns, effects })
+        Some(Function {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            args: bound,
+            supplied,
+            returns,
+            effects,
+        })
     }
 
     fn returns(
@@ -341,7 +368,9 @@ impl Compiler<'_> {
                 }
                 Some((if function.set { Returns::Rows } else { Returns::Row }, Some(id)))
             }
-            (Returned::Value(column), Named::Scalar(_) | Named::Enum(_)) if column.array == ty.list.is_some() => {
+            (Returned::Value(column), Named::Scalar(_) | Named::Enum(_))
+                if column.array == ty.list.is_some() =>
+            {
                 self.check_value_type(ty.named, column, name, pos);
                 Some((Returns::Value(column_of(column)), None))
             }
@@ -362,7 +391,8 @@ impl Compiler<'_> {
         let job = directive(&given.node.directives, "job")?;
         let is_job = matches!(ty.named, Named::Object(id) if self.schema.object(id).kind == ObjectKind::Job);
         if !is_job || ty.list.is_some() {
-            self.problems.error(given.node.ty.pos, "a job answers an object type with a field jobId and no table");
+            self.problems
+                .error(given.node.ty.pos, "a job answers an object type with a field jobId and no table");
             return None;
         }
         let name = job.required("function", &mut self.problems);
@@ -379,7 +409,8 @@ impl Compiler<'_> {
             if Some(&arg) == key.as_ref() {
                 continue;
             }
-            let parameter = candidates.iter().flat_map(|f| &f.parameters).find(|p| p.name == snake_case(&arg));
+            let parameter =
+                candidates.iter().flat_map(|f| &f.parameters).find(|p| p.name == snake_case(&arg));
             let Some(parameter) = parameter else {
                 self.problems.error(pos, format!("{name} has no parameter {}", snake_case(&arg)));
                 continue;
@@ -390,8 +421,14 @@ impl Compiler<'_> {
         if !candidates.iter().any(|function| function.parameters.iter().any(|p| p.name == "job_id")) {
             self.problems.error(pos, format!("{name} has no parameter job_id, by which a job is done once"));
         }
-        let function =
-            Function { schema: String::new(), name, args, supplied: Vec::new(), returns: Returns::Row, effects: Effects::default() };
+        let function = Function {
+            schema: String::new(),
+            name,
+            args,
+            supplied: Vec::new(),
+            returns: Returns::Row,
+            effects: Effects::default(),
+        };
         let check = job.text("check", &mut self.problems);
         if let Some(check) = &check
             && self.catalogue.find_functions("", check).is_none()

@@ -1,0 +1,44 @@
+//! Changing the database's schema while servers of two releases use it.
+//!
+//! [`lint`] says before anything runs what a migration would break or block; [`run`] applies migrations so that one
+//! that cannot have its lock soon gives up instead of standing in everybody's way. Forward only: a mistake is mended
+//! by the next migration.
+
+pub mod lint;
+pub mod plan;
+pub mod run;
+
+use sqlx::migrate::{Migration, Migrator};
+
+/// The files in `fixtures/schemas/ecommerce/migrations`, as they were when this was built.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("../fixtures/schemas/ecommerce/migrations");
+
+/// The name of the file that a migration was read from.
+pub fn file_name(migration: &Migration) -> String {
+    format!("{}_{}.sql", migration.version, migration.description.replace(' ', "_"))
+}
+
+/// The migrations of this build, for [`lint::lint`].
+pub fn built_in() -> Vec<lint::Source> {
+    let source = |migration: &Migration| lint::Source {
+        name: file_name(migration),
+        text: migration.sql.as_str().to_owned(),
+    };
+    MIGRATIONS.iter().map(source).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_is_named_as_its_file_is() {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/schemas/ecommerce/migrations");
+        assert!(MIGRATIONS.iter().count() > 0);
+        for migration in MIGRATIONS.iter() {
+            let file = folder.join(file_name(migration));
+            assert!(file.is_file(), "{}", file.display());
+        }
+    }
+}
