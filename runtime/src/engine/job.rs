@@ -25,6 +25,7 @@ use crate::ids::JobId;
 use crate::queue::worker::{Executor, Outcome};
 use crate::queue::{self, Job, Queue, Task};
 use crate::storage::postgres::{self, Postgres};
+use crate::storage::spool;
 
 /// Namespace of job ids that are made from idempotency keys. Changing it makes every key a new job.
 const JOB_NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_3b1e_52d9_4c58_9a1d_7e0b_44c9_a2f1);
@@ -65,7 +66,11 @@ impl Inner {
             Ok(_) => Ok(id),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "a job could not be queued");
-                Err(Failure::of_kind(error.kind(), "not available now; it may have been done"))
+                let what = match &error {
+                    queue::Error::NotTaken(spool::Error::Full) => "the queue is full now",
+                    _ => "not available now",
+                };
+                Err(Failure::of_kind(error.kind(), format!("{what}; it may have been done")))
             }
         }
     }

@@ -4,6 +4,7 @@
 //! One environment of own processes serves the whole binary; each test has its own database, Redis database, stream
 //! and links. Where the servers cannot be had, every test is reported as not run, with the reason.
 
+mod blog;
 mod catalogue;
 mod functions;
 mod health;
@@ -74,6 +75,14 @@ fn all() -> Vec<(&'static str, Start)> {
             an_order_takes_the_steps_of_its_life_and_no_other,
             one_of_many_contradicting_steps_is_taken,
             a_repeated_step_is_the_first_answer;
+        blog:
+            a_whole_page_is_read_by_one_operation,
+            pages_go_forwards_and_backwards_over_the_same_rows,
+            rows_are_made_changed_and_marked_as_deleted,
+            functions_read_and_change,
+            filters_reach_through_relations_and_are_values_only,
+            wrong_variables_are_all_told_at_once,
+            introspection_and_data_are_answered_together;
         pool:
             a_statement_that_takes_too_long_gives_up_its_connection_and_the_pool_lives_on,
             an_order_that_timed_out_behind_a_lock_is_placed_once_when_it_is_repeated,

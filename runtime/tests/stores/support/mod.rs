@@ -1,5 +1,6 @@
 //! The stores that the tests share, and a shop of its own for each test.
 
+pub mod blog;
 pub mod orders;
 mod shop;
 pub mod stream;

@@ -9,6 +9,8 @@ mod inputs;
 mod objects;
 mod relations;
 mod roots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

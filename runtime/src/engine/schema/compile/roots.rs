@@ -92,6 +92,10 @@ impl Compiler<'_> {
                 FieldKind::Event { event }
             }
         };
+        if ty.list.is_some() && ["idempotent", "emits"].iter().any(|name| directive(all, name).is_some()) {
+            let message = "a change of several rows has neither one answer to keep nor one event to emit";
+            self.problems.error(pos, format!("{}: {message}", given.node.name.node));
+        }
         Some(self.field(given, ty, args, kind))
     }
 
