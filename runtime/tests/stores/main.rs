@@ -5,6 +5,7 @@
 //! and links. Where the servers cannot be had, every test is reported as not run, with the reason.
 
 mod blog;
+mod cache;
 mod catalogue;
 mod functions;
 mod health;
@@ -125,6 +126,14 @@ fn all() -> Vec<(&'static str, Start)> {
             an_effect_happens_once_although_the_job_runs_often,
             a_worker_tries_again_and_the_effect_happens_once,
             a_job_for_an_order_that_is_not_there_ends_as_a_dead_letter;
+        cache:
+            values_last_for_their_ttl_and_deleted_ones_are_gone,
+            claimers_at_once_agree_on_one_value,
+            an_answer_is_json_under_its_key_and_lasts_as_long_as_the_directive_says,
+            replicas_share_answers_and_invalidations,
+            a_cache_that_forgets_everything_is_a_cache_without_answers,
+            while_redis_is_away_questions_are_answered_and_mutations_are_made_up_for,
+            a_silent_redis_costs_its_timeout_and_no_answer;
         spool:
             jobs_wait_on_disk_while_redis_is_away_and_take_effect_when_it_is_back,
             a_spool_survives_a_restart_with_a_torn_record_at_its_end,
