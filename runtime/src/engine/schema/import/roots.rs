@@ -103,7 +103,8 @@ impl<'a> Proposal<'a> {
             }
         }
         if let Some(by) = key_args(ty, ty.key) {
-            if settable().any(|field| !ty.key.contains(&field.column.name)) {
+            let patched = by.iter().all(|arg| !arg.starts_with("patch:"));
+            if patched && settable().any(|field| !ty.key.contains(&field.column.name)) {
                 let args = by.iter().cloned().chain([format!("patch: {name}Patch!")]).collect();
                 roots.change(&format!("update{name}"), args, name.clone(), "@update".to_owned());
             }
@@ -206,11 +207,11 @@ fn add_lookups(ty: &Type<'_>, roots: &mut Roots) {
     }
 }
 
-/// The columns of a key as arguments; `None` where one has no field or is a list.
+/// The columns of a key as arguments; `None` where one has no field, is a list, or is called like the server's own.
 fn key_args(ty: &Type<'_>, key: &[String]) -> Option<Vec<String>> {
     let arg = |column: &String| {
         let field = ty.fields.iter().find(|field| field.column.name == *column && field.sorts)?;
-        Some(format!("{}: {}!", field.name, field.ty))
+        (field.name != "idempotencyKey").then(|| format!("{}: {}!", field.name, field.ty))
     };
     if key.is_empty() { None } else { key.iter().map(arg).collect() }
 }

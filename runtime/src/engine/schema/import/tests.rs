@@ -69,7 +69,7 @@ fn a_database_without_tables_is_told() {
 
 fn named(name: &str) -> impl Strategy<Value = String> + use<> {
     let odd = "[a-zA-Z0-9_ \"\\\\äü.-]{1,8}";
-    prop_oneof![6 => Just(name.to_owned()), 1 => odd.prop_map(|name| name)]
+    prop_oneof![6 => Just(name.to_owned()), 1 => odd]
 }
 
 prop_compose! {
@@ -92,9 +92,9 @@ prop_compose! {
 }
 
 fn columns() -> impl Strategy<Value = Vec<Column>> {
-    let names = ["id", "name", "user_id", "post_id", "createdAt", "created_at", "order"];
-    let each = names.map(|name| prop::option::weighted(0.7, named(name).prop_flat_map(column)));
-    each.to_vec().prop_map(|columns| {
+    let names = ["id", "name", "user_id", "post_id", "createdAt", "created_at", "patch", "idempotency_key"];
+    let each = names.iter().map(|name| prop::option::weighted(0.7, named(name).prop_flat_map(column)));
+    each.collect::<Vec<_>>().prop_map(|columns| {
         let mut columns: Vec<Column> = columns.into_iter().flatten().collect();
         let mut seen = std::collections::BTreeSet::new();
         columns.retain(|column| seen.insert(column.name.clone()));
