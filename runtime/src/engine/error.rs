@@ -135,6 +135,8 @@ fn of_constraint(schema: &Schema, error: &postgres::Error) -> Option<Failure> {
         // What a function says is written for the caller.
         Some(meaning) if violation.raised => (meaning.code.clone(), violation.message, meaning.field.clone()),
         Some(meaning) => (meaning.code.clone(), meaning.message.clone(), meaning.field.clone()),
+        // What stands in a table that the schema does not show is not the caller's doing.
+        None if violation.table.as_ref().is_some_and(|table| !is_shown(schema, table)) => return None,
         None => {
             let message = match violation.code.as_str() {
                 "23505" => "there is a row with this key already",
@@ -151,4 +153,8 @@ fn of_constraint(schema: &Schema, error: &postgres::Error) -> Option<Failure> {
         }
     };
     Some(Failure { field, code, ..Failure::of_kind(ErrorKind::BadInput, message) })
+}
+
+fn is_shown(schema: &Schema, table: &str) -> bool {
+    schema.objects.iter().any(|object| object.table.name == table)
 }

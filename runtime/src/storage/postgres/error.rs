@@ -81,6 +81,8 @@ pub struct Violation {
     pub code: String,
     /// The constraint.
     pub constraint: Option<String>,
+    /// The table, where one is named.
+    pub table: Option<String>,
     /// `table.column`, where one is named.
     pub column: Option<String>,
     /// The database's words.
@@ -99,9 +101,10 @@ impl Error {
         }
         let details = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
         let column = details.and_then(|error| Some(format!("{}.{}", error.table()?, error.column()?)));
+        let table = details.and_then(|error| error.table()).map(str::to_owned);
         let raised = code == "P0001";
         let constraint = error.constraint().map(str::to_owned);
-        Some(Violation { code, constraint, column, message: error.message().to_owned(), raised })
+        Some(Violation { code, constraint, table, column, message: error.message().to_owned(), raised })
     }
 
     /// Whether a prepared statement is of no use any more since the tables have changed; nothing was done.

@@ -18,7 +18,6 @@ use super::Stage;
 /// An engine over a migrated and seeded blog.
 pub struct Blog {
     pub engine: Engine,
-    pub url: String,
 }
 
 impl Blog {
@@ -56,10 +55,10 @@ impl Blog {
         };
         let postgres = Postgres::new(&url, limits, Duration::from_secs(5)).expect("a URL");
         let metrics = Metrics::new().area(EngineMetrics::register);
-        let source = Source { path: schema.to_owned(), url: url.clone(), database_schemas: Vec::new() };
+        let source = Source { path: schema.to_owned(), url, database_schemas: Vec::new() };
         let served = Served::new(source, Parts { postgres, queue: None, settings, metrics });
         served.load().await?;
-        Ok(Self { engine: served.current().expect("loaded"), url })
+        Ok(Self { engine: served.current().expect("loaded") })
     }
 
     /// The whole answer.
