@@ -121,8 +121,10 @@ pub(super) fn type_name(name: &str) -> String {
 /// A value of an enum: its label where that is a name, else what is left of it.
 pub(super) fn value_name(label: &str) -> String {
     let name = started(&letters(label));
+    // The parser takes no value that so much as begins with one of these words.
+    let taken = ["true", "false", "null"].iter().any(|word| name.starts_with(word));
     match name.as_str() {
-        "true" | "false" | "null" => name + "_",
+        name if taken => format!("_{name}"),
         name if name.starts_with("__") => format!("x{name}"),
         _ => name,
     }
