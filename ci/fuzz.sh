@@ -5,7 +5,7 @@
 #   ci/fuzz.sh [TARGET …]      default: all targets
 #
 # The flags are those of cargo-fuzz, which takes minutes to install; `RUSTC_BOOTSTRAP=1 cargo fuzz run TARGET` works too and
-# adds the address sanitizer. Here there is none, which was not measured: the crate's only unsafe code makes two
+# adds the address sanitizer. Here there is none, which was not measured: the library's only unsafe code makes two
 # system calls and reads no input. Needs a C++ compiler for libFuzzer and nothing else beside Rust.
 set -euo pipefail
 cd "$(dirname "$0")/../chaos/fuzz"
@@ -48,8 +48,13 @@ for target in "${targets[@]}"; do
     mv "$found.less" "$found"
   fi
   words=()
-  case $target in api | config_file | toxic_json) words=(-dict=api.dict) ;; esac
+  case $target in
+    api | config_file | toxic_json) words=(-dict=api.dict) ;;
+    resp | nats | postgres) words=(-dict="$target.dict") ;;
+  esac
+  # Inputs that take long are tried less often, since a few of them would leave no time for the rest.
   if ! "$program" "$found" "corpus/$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+    -entropic_scale_per_exec_time=1 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix="$artifacts/" "${words[@]}"; then
     failed+=("$target")
     # The newest one is that of this run.

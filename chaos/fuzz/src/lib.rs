@@ -1,13 +1,14 @@
 //! What the fuzz targets have in common: a connection with an inspector, driven by the bytes of an input.
 //!
-//! The first byte chooses the rules; then come pieces, each behind a byte that names its way, its length and whether it
-//! comes once or many times. So the fuzzer chooses the cuts, and short inputs reach beyond every bound.
+//! The first byte chooses the rules; then come [`pieces`], each with its way and its cuts. So the fuzzer chooses the cuts,
+//! and short inputs reach beyond every bound.
 
 pub mod again;
 pub mod api;
 pub mod datagrams;
 pub mod harmless;
 pub mod metrics;
+pub mod pieces;
 pub mod stream;
 pub mod toxics;
 
@@ -20,12 +21,6 @@ use chaos::protocol::rule::Rule;
 use chaos::protocol::trigger::Nth;
 use chaos::protocol::{LOOK_BYTES_MAX, Protocol, Way};
 use tokio::time::Instant;
-
-const UPSTREAM: u8 = 0x80;
-const MANY: u8 = 0x40;
-const LENGTH: u8 = 0x3f;
-/// How often a piece comes that comes many times.
-const TIMES: usize = 300;
 
 const FAULTS: [&str; 18] = [
     "pg.drop-ack = {}",
@@ -135,21 +130,19 @@ impl Wire {
 
 /// Drives an inspector with an input, and panics where it breaks a promise.
 pub fn inspect(protocol: Protocol, input: &[u8]) {
-    let Some((choice, mut rest)) = input.split_first() else { return };
+    let Some((choice, rest)) = input.split_first() else { return };
     let (rules, acts) = rules(protocol, *choice);
     let mut inspector = Inspector::new(protocol, &rules, 1);
     inspector.read_along();
     let mut wire =
         Wire { inspector, came: [vec![], vec![]], left: [vec![], vec![]], ended: false, out: vec![] };
-    while let [control, behind @ ..] = rest {
-        let (piece, next) = behind.split_at(behind.len().min(usize::from(control & LENGTH)));
-        let way = if control & UPSTREAM == 0 { Way::Downstream } else { Way::Upstream };
-        let piece = if control & MANY == 0 { piece.to_vec() } else { piece.repeat(TIMES) };
-        wire.feed(way, &piece);
-        if rules.is_empty() {
-            assert_eq!(wire.inspector.held_bytes(), 0, "kept although there is no rule");
+    for piece in pieces::pieces(rest) {
+        for bytes in piece.bytes.chunks(piece.cut) {
+            wire.feed(piece.way, bytes);
+            if rules.is_empty() {
+                assert_eq!(wire.inspector.held_bytes(), 0, "kept although there is no rule");
+            }
         }
-        rest = next;
     }
     for way in [Way::Upstream, Way::Downstream] {
         wire.inspector.end(way, &mut wire.out);
