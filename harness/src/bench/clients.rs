@@ -21,6 +21,8 @@ pub const SET: Exchange = Exchange {
 };
 
 const BUFFER_BYTES: usize = 128 * 1024;
+/// What took longer counts as this.
+const LATENCY_US_MAX: u64 = 60_000_000;
 
 /// How many connections, for how long.
 #[derive(Debug, Clone, Copy)]
@@ -37,15 +39,17 @@ pub struct Done {
 }
 
 impl Done {
-    fn nothing() -> Done {
-        Done { requests: 0, latency_us: Histogram::new(3).expect("three digits are allowed") }
+    pub(super) fn nothing() -> Done {
+        let latency_us = Histogram::new_with_max(LATENCY_US_MAX, 3).expect("bounds that are allowed");
+        Done { requests: 0, latency_us }
     }
 
     pub fn per_second(&self, seconds: f64) -> f64 {
         self.requests as f64 / seconds
     }
 
-    fn add(&mut self, began: Instant) {
+    /// One more, which began at `began` and is answered now.
+    pub(super) fn add(&mut self, began: Instant) {
         self.requests += 1;
         self.latency_us.saturating_record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
     }
@@ -131,7 +135,8 @@ pub async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(socket)
 }
 
-async fn all<F>(load: Load, one: impl Fn(Instant) -> F) -> anyhow::Result<Done>
+/// Runs `one` on each connection until the time is up, and adds up.
+pub(super) async fn all<F>(load: Load, one: impl Fn(Instant) -> F) -> anyhow::Result<Done>
 where
     F: Future<Output = anyhow::Result<Done>> + Send + 'static,
 {
@@ -147,4 +152,18 @@ where
         sum.latency_us.add(&done.latency_us).context("add latencies")?;
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_is_as_slow_as_it_was() {
+        let mut done = Done::nothing();
+        let began = Instant::now().checked_sub(Duration::from_millis(500)).expect("half a second ago");
+        done.add(began);
+        let took = done.latency_us.value_at_quantile(0.5);
+        assert!(took >= 500_000, "{took}");
+    }
 }

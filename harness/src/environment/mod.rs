@@ -15,6 +15,7 @@ mod nats;
 mod postgres;
 pub mod probe;
 pub mod process;
+mod program;
 mod proxies;
 mod redis;
 mod server;
@@ -37,7 +38,10 @@ pub use backend::{BackendChoice, Chosen, ExternalUrls, Kind};
 pub use container::{EngineReport, engine_report};
 pub use control::Control;
 pub use link::{Link, Toxiproxy};
-pub use server::{Server, ServerRequest, release_build, server_program, server_source, workspace};
+pub use program::Program;
+pub use server::{
+    Profile, Server, ServerRequest, example, release_build, server_program, server_source, workspace,
+};
 pub use settings::Settings;
 
 use backend::Backend;

@@ -52,7 +52,8 @@ pub async fn pages_go_forwards_and_backwards_over_the_same_rows(stage: Arc<Stage
         }
     }";
     // Null is among the keys: drafts have no time of publication.
-    for order in [json!(null), json!([{"publishedAt": "ASC"}]), json!([{"status": "DESC"}, {"title": "ASC"}])] {
+    for order in [json!(null), json!([{"publishedAt": "ASC"}]), json!([{"status": "DESC"}, {"title": "ASC"}])]
+    {
         let all = blog.data(query, json!({"first": 100, "order": order})).await;
         let ids = |data: &serde_json::Value| -> Vec<String> {
             let edges = data["posts"]["edges"].as_array().expect("edges").iter();
@@ -114,9 +115,8 @@ pub async fn rows_are_made_changed_and_marked_as_deleted(stage: Arc<Stage>) {
     assert!(nothing[0].1.contains("patch must have at least one field"), "{nothing:?}");
 
     let upsert = "mutation ($input: PostInput!) { upsertPost(input: $input) { id title } }";
-    let upserted = blog
-        .data(upsert, json!({"input": {"authorId": "1", "slug": "new", "title": "Newest"}}))
-        .await;
+    let upserted =
+        blog.data(upsert, json!({"input": {"authorId": "1", "slug": "new", "title": "Newest"}})).await;
     assert_eq!(upserted["upsertPost"], json!({"id": id, "title": "Newest"}));
 
     let many = "mutation ($input: [PostInput!]!) { createPosts(input: $input) { slug keywords } }";
@@ -140,7 +140,8 @@ pub async fn rows_are_made_changed_and_marked_as_deleted(stage: Arc<Stage>) {
 
 pub async fn functions_read_and_change(stage: Arc<Stage>) {
     let blog = Blog::open(&stage).await;
-    let found = blog.data("{ searchPosts(query: \"post\", atMost: 3) { slug author { name } } }", json!({})).await;
+    let found =
+        blog.data("{ searchPosts(query: \"post\", atMost: 3) { slug author { name } } }", json!({})).await;
     assert_eq!(found["searchPosts"].as_array().expect("posts").len(), 3);
     let drafts = blog.data("{ postCount(status: draft) all: postCount }", json!({})).await;
     assert!(drafts["postCount"].as_str() < drafts["all"].as_str(), "{drafts}");
@@ -153,7 +154,8 @@ pub async fn functions_read_and_change(stage: Arc<Stage>) {
 
 pub async fn filters_reach_through_relations_and_are_values_only(stage: Arc<Stage>) {
     let blog = Blog::open(&stage).await;
-    let query = "query ($where: PostFilter) { posts(where: $where, first: 100) { nodes { id author { handle } } } }";
+    let query =
+        "query ($where: PostFilter) { posts(where: $where, first: 100) { nodes { id author { handle } } } }";
     let of = |filter: serde_json::Value| {
         let blog = &blog;
         async move {
@@ -182,8 +184,10 @@ pub async fn wrong_variables_are_all_told_at_once(stage: Arc<Stage>) {
         createPost(input: $input) { id }
         updateComment(id: $n, patch: {body: \"x\"}) { id createdAt @skip(if: true) }
     }";
-    let wrong = json!({"input": {"slug": 7, "titel": "x", "status": "drafted", "authorId": true}, "at": "yesterday"});
-    let errors = blog.errors(&query.replace("$n: Int!", "$n: ID!").replace(", $at: DateTime", ""), wrong).await;
+    let wrong =
+        json!({"input": {"slug": 7, "titel": "x", "status": "drafted", "authorId": true}, "at": "yesterday"});
+    let errors =
+        blog.errors(&query.replace("$n: Int!", "$n: ID!").replace(", $at: DateTime", ""), wrong).await;
     let told: Vec<&str> = errors.iter().map(|(_, message)| message.as_str()).collect();
     for message in [
         "$input: PostInput has no field titel, did you mean title?",

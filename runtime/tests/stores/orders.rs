@@ -35,8 +35,7 @@ async fn stock_of(shop: &Shop, product: i64) -> i64 {
 
 pub async fn an_order_its_items_its_stock_and_its_event_are_one_transaction(stage: Arc<Stage>) {
     let shop = Shop::open(&stage).await;
-    let placed =
-        shop.place(keyed("k", &[(1, 2), (2, 3)])).await.expect("placed");
+    let placed = shop.place(keyed("k", &[(1, 2), (2, 3)])).await.expect("placed");
     assert_eq!(written(&shop).await, [1, 2, 1, 1]);
     assert_eq!((stock_of(&shop, 1).await, stock_of(&shop, 2).await), (STOCK - 2, STOCK - 3));
     let sum: rust_decimal::Decimal =

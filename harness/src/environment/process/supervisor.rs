@@ -128,7 +128,8 @@ impl Supervised {
         self.current.lock().as_ref().is_some_and(|current| current.exit.borrow().is_none())
     }
 
-    async fn wait_until_it_listens(&self) -> anyhow::Result<()> {
+    /// Waits for its first accepted connection; the error has the end of its log.
+    pub async fn wait_until_it_listens(&self) -> anyhow::Result<()> {
         let Some(address) = self.address else { return Ok(()) };
         let listens = wait::until(LISTENS_WITHIN, Duration::from_millis(10), || async {
             if !self.running() {

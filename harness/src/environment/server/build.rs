@@ -56,7 +56,8 @@ pub async fn binary(named: Option<PathBuf>) -> Result<PathBuf, Error> {
     match source(named)? {
         Source::Named(path) | Source::Beside(path) => Ok(path),
         Source::Built { workspace } => {
-            let built = build(&workspace, "fraiseql-runtime", &["--bin", SERVER], SERVER).await;
+            let target = ["-p", "fraiseql-runtime", "--bin", SERVER];
+            let built = build(&workspace, Profile::Release, &target, SERVER).await;
             built.map_err(|error| Error::start("fraiseql-server (cargo build)", error))
         }
     }
@@ -84,16 +85,37 @@ fn has_cargo() -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// How a program is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// For figures.
+    Release,
+    /// For tests, which have most of it compiled already.
+    Dev,
+}
+
 /// Another program of this workspace as a release build: the target of `package` that `target` (cargo's words) chooses
 /// and that is called `name`.
 pub async fn release_build(package: &str, target: &[&str], name: &str) -> anyhow::Result<PathBuf> {
     let root = workspace().filter(|_| has_cargo()).context("cargo and the workspace are not here")?;
-    build(&root, package, target, name).await
+    build(&root, Profile::Release, &[&["-p", package], target].concat(), name).await
 }
 
-async fn build(root: &Path, package: &str, target: &[&str], name: &str) -> anyhow::Result<PathBuf> {
+/// An example of this workspace. In the dev profile with the features that `cargo test` gives it, which builds it too.
+pub async fn example(profile: Profile, package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    match profile {
+        Profile::Release => release_build(package, &["--example", name], name).await,
+        Profile::Dev => {
+            let root = workspace().filter(|_| has_cargo()).context("cargo and the workspace are not here")?;
+            build(&root, profile, &["--example", name], name).await
+        }
+    }
+}
+
+async fn build(root: &Path, profile: Profile, target: &[&str], name: &str) -> anyhow::Result<PathBuf> {
     let mut child = Command::new(cargo())
-        .args(["build", "--release", "-p", package])
+        .arg("build")
+        .args((profile == Profile::Release).then_some("--release"))
         .args(target)
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root)
@@ -120,7 +142,8 @@ async fn build(root: &Path, package: &str, target: &[&str], name: &str) -> anyho
     };
     let announce = async {
         tokio::time::sleep(ANNOUNCE_AFTER).await;
-        tracing::info!("building {name} in release form (it is missing or stale); this takes minutes once");
+        let form = format!("{profile:?}").to_lowercase();
+        tracing::info!("building {name} in {form} form (it is missing or stale); this takes minutes once");
         std::future::pending::<()>().await;
     };
     let work = async { tokio::try_join!(read_messages, read_errors) };

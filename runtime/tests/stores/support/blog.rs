@@ -36,7 +36,10 @@ impl Blog {
     ) -> Result<Self, fraiseql_runtime::engine::loader::Error> {
         let mut connection = PgConnection::connect(&url).await.expect("the database answers");
         for text in statements {
-            sqlx::raw_sql(sqlx::AssertSqlSafe(text.clone())).execute(&mut connection).await.expect("statements");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(text.clone()))
+                .execute(&mut connection)
+                .await
+                .expect("statements");
         }
         connection.close().await.expect("closed");
         let limits = postgres::Limits {

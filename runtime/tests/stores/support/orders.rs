@@ -144,8 +144,11 @@ pub async fn create(state: &AppState, order: NewOrder) -> Result<Order, Refused>
     let query = "mutation ($input: OrderInput!) {
         createOrder(input: $input) { id status total createdAt items { quantity price } }
     }";
-    let items: Vec<Value> =
-        order.items.iter().map(|(product, pieces)| json!({"productId": product, "quantity": pieces})).collect();
+    let items: Vec<Value> = order
+        .items
+        .iter()
+        .map(|(product, pieces)| json!({"productId": product, "quantity": pieces}))
+        .collect();
     let input = json!({
         "idempotencyKey": order.idempotency_key,
         "userId": order.user_id,

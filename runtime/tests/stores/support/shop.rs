@@ -141,7 +141,11 @@ impl Shop {
     }
 
     /// Has an invoice written.
-    pub async fn request_invoice(&self, order: OrderId, key: Option<String>) -> Result<InvoiceRequest, Refused> {
+    pub async fn request_invoice(
+        &self,
+        order: OrderId,
+        key: Option<String>,
+    ) -> Result<InvoiceRequest, Refused> {
         orders::request_invoice(&self.state, order, key).await
     }
 

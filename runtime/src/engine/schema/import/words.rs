@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(type_name("order_item"), "OrderItem");
         assert_eq!(value_name("in review"), "in_review");
         assert_eq!(value_name("4k"), "_4k");
-        assert_eq!(value_name("true"), "true_");
+        assert_eq!(value_name("true"), "_true");
         assert_eq!(value_name("  x"), "x__x");
         assert_eq!(value_name(""), "_");
     }

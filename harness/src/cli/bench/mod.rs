@@ -1,4 +1,6 @@
-//! `harness bench`: what a proxy costs beside a direct connection, a naive forwarder and others, and how exactly it acts.
+//! `harness bench`: what our own parts cost beside what is as simple as possible, and how exactly they act.
+
+mod graphql;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ enum What {
     Proxy(ProxyArgs),
     /// How exactly latency and bandwidth are kept to
     Accuracy(AccuracyArgs),
+    /// fraiseql-server beside the same operations by hand and by async-graphql's resolvers
+    Graphql(graphql::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +84,8 @@ pub async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Result<u8> {
         match &args.what {
             What::Proxy(args) => proxy(args).await,
             What::Accuracy(args) => accuracy(args).await,
+            // Takes down what it started, so it is not simply dropped.
+            What::Graphql(args) => return graphql::run(args, cancel.clone()).await,
         }
     };
     tokio::select! {
