@@ -43,7 +43,11 @@ fn library() -> Catalogue {
         ..Relation::default()
     };
     let count = Function {
-        parameters: vec![Parameter { name: "author_id".to_owned(), column: column("", "bigint", 20, false), has_default: false }],
+        parameters: vec![Parameter {
+            name: "author_id".to_owned(),
+            column: column("", "bigint", 20, false),
+            has_default: false,
+        }],
         returns: Returned::Value(column("", "bigint", 20, false)),
         set: false,
         volatile: true,
@@ -70,7 +74,9 @@ fn problems(text: &str) -> Vec<String> {
 /// The one problem of a type `Book` with these fields, in a file whose other lines are right.
 fn with_book(fields: &str) -> String {
     let query = "type Query { author(id: ID!): Author @lookup }\n";
-    let text = format!("{AUTHOR}{query}enum Mood {{ sad glad }}\ntype Book @table(name: \"books\") {{ {fields} }}\n");
+    let text = format!(
+        "{AUTHOR}{query}enum Mood {{ sad glad }}\ntype Book @table(name: \"books\") {{ {fields} }}\n"
+    );
     let found = problems(&text);
     assert_eq!(found.len(), 1, "{fields}: {found:#?}");
     found[0].clone()
@@ -89,7 +95,10 @@ fn a_field_that_does_not_fit_is_told_with_what_the_database_has() {
         ("author: Author! @relation(columns: [\"author\"])", "books has no column author"),
         ("editor: Author! @relation(columns: [\"editor_id\"])", "there may be no row of authors"),
         ("editor: Author! @relation(columns: [\"title\"])", "one type: title is text and id is bigint"),
-        ("author: Author! @relation(columns: [\"author_id\", \"editor_id\"])", "as many columns as keys are needed"),
+        (
+            "author: Author! @relation(columns: [\"author_id\", \"editor_id\"])",
+            "as many columns as keys are needed",
+        ),
         ("author: Author! @relaton", "there is no directive @relaton, did you mean relation?"),
         ("title: String! @column(nam: \"title\")", "@column has no argument nam, did you mean name?"),
         ("title: String! title: String!", "title stands here twice"),
@@ -117,22 +126,44 @@ fn enums_are_compared_with_the_databases() {
 #[test]
 fn roots_are_told_what_they_lack() {
     let with = |root: &str| {
-        let text = format!("{AUTHOR}type Query {{ ok(id: ID!): Author @lookup }}\ntype Mutation {{ {root} }}");
+        let text =
+            format!("{AUTHOR}type Query {{ ok(id: ID!): Author @lookup }}\ntype Mutation {{ {root} }}");
         problems(&text).join("\n")
     };
     for (root, told) in [
         ("f(id: ID!): Author", "f needs one of @insert"),
-        ("f(born: Date!): Author @delete", "(born) does not identify a row of authors: (id) or (pen_name) does"),
+        (
+            "f(born: Date!): Author @delete",
+            "(born) does not identify a row of authors: (id) or (pen_name) does",
+        ),
         ("f(id: ID): Author @delete", "id is a part of the key and must be declared with `!`"),
-        ("f(input: AuthorInput!): [Author!]! @insert", "a list of new rows answers a list, one row answers one"),
+        (
+            "f(input: AuthorInput!): [Author!]! @insert",
+            "a list of new rows answers a list, one row answers one",
+        ),
         ("f(input: AuthorInput!): Author! @upsert(conflict: [\"born\"])", "(born) is no unique key"),
-        ("f(input: [AuthorInput!]!): [Author!]! @insert @emits(event: \"new\")", "f: a change of several rows"),
+        (
+            "f(input: [AuthorInput!]!): [Author!]! @insert @emits(event: \"new\")",
+            "f: a change of several rows",
+        ),
         ("f(id: ID!): Author @update", "f needs one argument with an input type"),
-        ("f(id: ID!): BigInt @function(name: \"count_book\")", "no function count_book, did you mean count_books?"),
-        ("f(id: ID!): BigInt @function(name: \"count_books\")", "no form of count_books takes these arguments: there is (author_id bigint)"),
-        ("f(authorId: ID!): Author @function(name: \"count_books\")", "count_books answers bigint, which this type cannot be"),
+        (
+            "f(id: ID!): BigInt @function(name: \"count_book\")",
+            "no function count_book, did you mean count_books?",
+        ),
+        (
+            "f(id: ID!): BigInt @function(name: \"count_books\")",
+            "no form of count_books takes these arguments: there is (author_id bigint)",
+        ),
+        (
+            "f(authorId: ID!): Author @function(name: \"count_books\")",
+            "count_books answers bigint, which this type cannot be",
+        ),
         ("f(id: ID!): Author @delete @idempotent(key: \"input.key\")", "`input.key` is neither an argument"),
-        ("f(id: ID!): Author @delete @emits(event: \"gone\", payload: [\"name\"])", "payload: there is no column name"),
+        (
+            "f(id: ID!): Author @delete @emits(event: \"gone\", payload: [\"name\"])",
+            "payload: there is no column name",
+        ),
     ] {
         let found = with(root);
         assert!(found.contains(told), "{root}:\n{found}");
@@ -162,7 +193,9 @@ fn a_relation_is_found_by_its_one_foreign_key_and_an_unindexed_one_is_warned_of(
         }
         other => panic!("{other:?}"),
     }
-    for made in ["BookFilter", "BookOrder", "BookConnection", "BookEdge", "PageInfo", "SortDirection", "AuthorFilter"] {
+    for made in
+        ["BookFilter", "BookOrder", "BookConnection", "BookEdge", "PageInfo", "SortDirection", "AuthorFilter"]
+    {
         assert!(schema.names.contains_key(made), "{made}");
     }
 }
@@ -172,7 +205,9 @@ fn a_file_that_is_no_schema_has_one_problem_with_its_place() {
     let found = problems("type Query {\n  a: \n}");
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("3:1: error: this is no schema"), "{found:?}");
-    assert!(problems("type Foo @table(name: \"authors\") { id: ID! }")[0].contains("a schema needs a query root"));
+    assert!(
+        problems("type Foo @table(name: \"authors\") { id: ID! }")[0].contains("a schema needs a query root")
+    );
 }
 
 proptest::proptest! {
