@@ -84,10 +84,11 @@ impl Compiler<'_> {
             .filter(|field| directive(&field.node.directives, "key").is_some())
             .map(|field| self.column_name(&field.node))
             .collect();
-        let never_null = |key: &&Vec<String>| {
-            key.iter().all(|part| relation.column(part).is_some_and(|column| column.not_null))
+        // The columns of a view are never declared NOT NULL; a materialized one can have unique indexes all the same.
+        let usable = |key: &&Vec<String>| {
+            relation.view || key.iter().all(|part| relation.column(part).is_some_and(|column| column.not_null))
         };
-        let names = relation.keys.iter().find(never_null).filter(|_| !relation.view).unwrap_or(&marked);
+        let names = relation.keys.iter().find(usable).unwrap_or(&marked);
         names.iter().filter_map(|name| relation.column(name)).map(column_of).collect()
     }
 

@@ -318,7 +318,21 @@ impl Compiler<'_> {
                         || passed.iter().any(|arg| snake_case(arg) == p.name)
                 })
         };
-        let Some(function) = candidates.iter().find(fits) else {
+        // Of several forms that take the arguments, the one that answers what the field answers.
+        let answers = |function: &&catalogue::Function| {
+            let fits = match (&function.returns, ty.named) {
+                (Returned::Table(table), Named::Object(id)) => {
+                    self.schema.object(id).table.name == table.1 && function.set == ty.list.is_some()
+                }
+                (Returned::Value(column), Named::Scalar(_) | Named::Enum(_)) => {
+                    column.array == ty.list.is_some() && !function.set
+                }
+                _ => false,
+            };
+            fits && !(reading && function.volatile)
+        };
+        let best = candidates.iter().filter(fits).find(answers);
+        let Some(function) = best.or_else(|| candidates.iter().find(fits)) else {
             let forms: Vec<String> = candidates.iter().map(signature).collect();
             self.problems.error(
                 pos,
