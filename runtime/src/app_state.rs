@@ -9,6 +9,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::metrics::CacheMetrics;
+use crate::cache::response::ResponseCache;
+use crate::cache;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::engine::Settings;
 use crate::engine::job::FunctionExecutor;
@@ -78,6 +82,7 @@ pub type WorkerFactory = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()>
 pub struct AppState {
     /// Answers GraphQL.
     pub served: Served,
+    cache: Option<ResponseCache>,
     postgres: Postgres,
     redis: Redis,
     nats: Nats,
@@ -103,7 +108,8 @@ impl AppState {
         let redis_queue =
             RedisQueue::new(redis.clone(), config.queue.visibility_timeout, config.queue.max_attempts);
         let queue = Queue::new(redis_queue.clone(), fallback.clone(), queue_metrics.clone());
-        let served = serve(config, &postgres, &queue, metrics).await?;
+        let cache = response_cache(config, &redis, metrics);
+        let served = serve(config, &postgres, &queue, cache.clone(), metrics).await?;
         let jobs = JobWorker {
             queue: redis_queue,
             executor: Arc::new(FunctionExecutor { postgres: postgres.clone(), served: served.clone() }),
@@ -119,6 +125,7 @@ impl AppState {
         };
         Ok(Self {
             served,
+            cache,
             postgres,
             redis,
             nats,
@@ -167,6 +174,11 @@ impl AppState {
                 futures::future::join_all(running).await;
             }),
         ];
+        if let Some(cache) = &self.cache {
+            workers.push(worker("cache-invalidation", cache.clone(), |cache, stop| async move {
+                cache.maintain(stop).await;
+            }));
+        }
         if let Some(fallback) = &self.fallback {
             let parts = (fallback.clone(), self.jobs.queue.clone());
             workers.push(worker("spool-drain", parts, |(fallback, queue), stop| async move {
@@ -177,11 +189,21 @@ impl AppState {
     }
 }
 
+/// The cache of answers that the configuration asks for.
+fn response_cache(config: &Config, redis: &Redis, metrics: &Metrics) -> Option<ResponseCache> {
+    let table = &config.cache.response;
+    let clock = Arc::new(SystemClock);
+    let series = metrics.area(CacheMetrics::register).cache("response");
+    let provider = cache::provider(table, redis, clock.clone(), &series)?;
+    Some(ResponseCache::new(provider, table.clone(), clock, series))
+}
+
 /// The engine, loaded when the database is there. A schema that does not fit it stops the start.
 async fn serve(
     config: &Config,
     postgres: &Postgres,
     queue: &Queue,
+    cache: Option<ResponseCache>,
     metrics: &Metrics,
 ) -> Result<Served, Error> {
     let table = &config.graphql;
@@ -206,7 +228,7 @@ async fn serve(
         database_schemas: table.database_schemas.clone(),
     };
     let metrics = metrics.area(EngineMetrics::register);
-    let parts = Parts { postgres: postgres.clone(), queue: Some(queue.clone()), settings, metrics };
+    let parts = Parts { postgres: postgres.clone(), queue: Some(queue.clone()), cache, settings, metrics };
     let served = Served::new(source, parts);
     match served.load().await {
         Ok(()) => {}

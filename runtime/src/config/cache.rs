@@ -88,7 +88,7 @@ pub enum Backend {
 impl Default for Response {
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: false,
             backend: Backend::Redis,
             default_ttl: Duration::from_secs(60),
             max_ttl: Duration::from_secs(300),

@@ -36,7 +36,7 @@ impl Done {
 }
 
 impl Inner {
-    pub(super) async fn run(&self, planned: Planned) -> Answer {
+    pub(super) async fn run(&self, planned: Planned) -> Output {
         let plan = planned.plan.clone();
         let done = match plan.kind {
             OperationType::Query => {
@@ -53,10 +53,10 @@ impl Inner {
             OperationType::Subscription => {
                 let message =
                     "a subscription needs a connection that stays open: WebSocket or server-sent events";
-                return super::refused(&[Failure::of_kind(ErrorKind::BadInput, message)]);
+                return assemble(&[], Vec::new(), vec![Failure::of_kind(ErrorKind::BadInput, message)]);
             }
         };
-        assemble(&plan.roots, done)
+        assemble(&plan.roots, done, Vec::new())
     }
 
     async fn root(&self, planned: &Planned, at: usize, root: &RootPlan) -> Done {
@@ -328,32 +328,68 @@ fn absent(renderer: &mut Renderer<'_>, nullable: bool) -> Result<(), NullHere> {
     Err(NullHere)
 }
 
-/// Puts the roots together: `{"data":{…},"errors":[…]}`.
-fn assemble(roots: &[RootPlan], done: Vec<Done>) -> Answer {
-    let bytes: usize = done.iter().map(|done| done.value.as_ref().map_or(4, Vec::len)).sum();
-    let mut body = Vec::with_capacity(bytes + 64 * roots.len() + 32);
-    body.extend_from_slice(b"{\"data\":");
-    if done.iter().any(|done| done.value.is_err()) {
-        write_null(&mut body);
-    } else {
-        body.push(b'{');
-        for (at, (root, done)) in roots.iter().zip(&done).enumerate() {
-            if at > 0 {
-                body.push(b',');
-            }
-            body.extend_from_slice(&root.written_key);
-            body.extend_from_slice(done.value.as_deref().unwrap_or(b"null"));
+/// What executing an operation brought.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    /// The JSON of `data`.
+    pub(super) data: Vec<u8>,
+    /// The JSON of `errors`, if there were some.
+    pub(super) errors: Option<Vec<u8>>,
+    /// Whether one of them is ours.
+    pub(super) failed: bool,
+    /// Whether the database was away.
+    pub(super) away: bool,
+    /// Whether every root field was refused, so that nothing was changed.
+    pub(super) refused: bool,
+}
+
+impl Output {
+    /// `{"data":{…},"errors":[…]}`.
+    pub(super) fn answer(self) -> Answer {
+        let errors = self.errors.as_ref().map_or(0, Vec::len);
+        let mut body = Vec::with_capacity(self.data.len() + errors + 24);
+        body.extend_from_slice(b"{\"data\":");
+        body.extend_from_slice(&self.data);
+        if let Some(errors) = &self.errors {
+            body.extend_from_slice(b",\"errors\":");
+            body.extend_from_slice(errors);
         }
         body.push(b'}');
+        Answer { body, stage: Stage::Executed, failed: self.failed }
     }
-    let failures: Vec<Failure> = done.into_iter().flat_map(|done| done.failures).collect();
-    if !failures.is_empty() {
+}
+
+/// Puts the roots together.
+fn assemble(roots: &[RootPlan], done: Vec<Done>, mut failures: Vec<Failure>) -> Output {
+    let bytes: usize = done.iter().map(|done| done.value.as_ref().map_or(4, Vec::len)).sum();
+    let mut data = Vec::with_capacity(bytes + 64 * roots.len() + 2);
+    if !failures.is_empty() || done.iter().any(|done| done.value.is_err()) {
+        write_null(&mut data);
+    } else {
+        data.push(b'{');
+        for (at, (root, done)) in roots.iter().zip(&done).enumerate() {
+            if at > 0 {
+                data.push(b',');
+            }
+            data.extend_from_slice(&root.written_key);
+            data.extend_from_slice(done.value.as_deref().unwrap_or(b"null"));
+        }
+        data.push(b'}');
+    }
+    let refused = done.iter().all(|done| !done.failures.is_empty() && done.failures.iter().all(|f| !f.ours));
+    failures.extend(done.into_iter().flat_map(|done| done.failures));
+    let errors = (!failures.is_empty()).then(|| {
         let errors: Vec<_> = failures.iter().map(Failure::json).collect();
-        body.extend_from_slice(b",\"errors\":");
-        body.extend(serde_json::to_vec(&errors).unwrap_or_else(|_| b"[]".to_vec()));
+        serde_json::to_vec(&errors).unwrap_or_else(|_| b"[]".to_vec())
+    });
+    let away = [ErrorKind::Unavailable, ErrorKind::Timeout].map(ErrorKind::code);
+    Output {
+        data,
+        errors,
+        failed: failures.iter().any(|failure| failure.ours),
+        away: failures.iter().any(|failure| away.contains(&failure.code.as_str())),
+        refused,
     }
-    body.push(b'}');
-    Answer { body, stage: Stage::Executed, failed: failures.iter().any(|failure| failure.ours) }
 }
 
 /// Bytes of an idempotency key at most.

@@ -17,6 +17,7 @@ use super::schema::compile::compile;
 use super::schema::source::Problem;
 use super::schema::store;
 use super::{Engine, Settings};
+use crate::cache::response::ResponseCache;
 use crate::error::{Classify, ErrorKind, chain};
 use crate::queue::Queue;
 use crate::storage::postgres::{self, Postgres};
@@ -120,6 +121,8 @@ pub struct Parts {
     pub postgres: Postgres,
     /// Where jobs go.
     pub queue: Option<Queue>,
+    /// Where answers are kept.
+    pub cache: Option<ResponseCache>,
     /// Limits and caches.
     pub settings: Settings,
     /// What is counted.
@@ -152,8 +155,8 @@ impl Served {
         for warning in &compiled.warnings {
             tracing::warn!(schema = %path.display(), "{warning}");
         }
-        let Parts { postgres, queue, settings, metrics } = parts.clone();
-        let engine = Engine::new(compiled.schema, postgres, queue, settings, metrics)
+        let Parts { postgres, queue, cache, settings, metrics } = parts.clone();
+        let engine = Engine::new(compiled.schema, postgres, queue, cache, settings, metrics)
             .map_err(|source| Error::Invalid { path: path.clone(), source })?;
         *self.inner.current.write() = Some(engine);
         tracing::info!(schema = %path.display(), "the schema is served");

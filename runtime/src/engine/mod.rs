@@ -8,6 +8,7 @@
 //! `render` and `encode` write the answer.
 
 pub mod arguments;
+mod cached;
 pub mod coerce;
 pub mod encode;
 pub mod error;
@@ -26,6 +27,9 @@ pub mod schema;
 use std::sync::Arc;
 
 use async_graphql::Variables;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
 use async_graphql::parser::types::OperationType;
 
 use self::error::Failure;
@@ -35,6 +39,7 @@ use self::plan_cache::{Bounds, TextCache};
 use self::prepare::Prepared;
 use self::schema::graphql::Graphql;
 use self::schema::model::Schema;
+use crate::cache::response::ResponseCache;
 use crate::queue::Queue;
 use crate::storage::postgres::Postgres;
 
@@ -94,6 +99,9 @@ struct Inner {
     schema: Arc<Schema>,
     graphql: Graphql,
     prepared: TextCache<Prepared>,
+    /// Names the schema in keys of the cache.
+    digest: String,
+    front: Option<cached::Front>,
     settings: Settings,
     metrics: EngineMetrics,
 }
@@ -107,13 +115,17 @@ impl Engine {
         schema: Schema,
         postgres: Postgres,
         queue: Option<Queue>,
+        cache: Option<ResponseCache>,
         settings: Settings,
         metrics: EngineMetrics,
     ) -> Result<Self, async_graphql::dynamic::SchemaError> {
         let graphql = Graphql::new(&schema, settings.introspection)?;
         let prepared = TextCache::new(settings.plans);
         let schema = Arc::new(schema);
-        Ok(Self { inner: Arc::new(Inner { postgres, queue, schema, graphql, prepared, settings, metrics }) })
+        let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(graphql.sdl()));
+        let front = cache.map(cached::Front::new);
+        let inner = Inner { postgres, queue, schema, graphql, prepared, digest, front, settings, metrics };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The compiled schema.
@@ -135,7 +147,7 @@ impl Engine {
     /// Answers a request.
     pub async fn execute(&self, request: &Request) -> Answer {
         let answer = match self.inner.plan(request).await {
-            Ok(planned) => self.inner.run(planned).await,
+            Ok(planned) => self.inner.answer(request, planned).await.answer(),
             Err(failures) => refused(&failures),
         };
         self.inner.metrics.count_operation(match (answer.failed, answer.stage) {

@@ -151,6 +151,8 @@ pub struct Write {
     pub event: Option<String>,
     /// What no row means.
     pub absent: Absent,
+    /// Whether it may change other tables than those that it names: a function, or a delete that cascades.
+    pub changes_more: bool,
     /// The name of the field, by which idempotency keys are kept apart.
     pub operation: Arc<str>,
 }

@@ -95,6 +95,7 @@ impl<'a> Change<'a, '_> {
             input: self.input(),
             event: self.effects.event.as_ref().map(|event| event.name.clone()),
             absent,
+            changes_more: matches!(self.field.kind, FieldKind::Function(_) | FieldKind::Delete { .. }),
             operation: Arc::from(self.field.name.as_str()),
         };
         Ok((Action::Write(Box::new(write)), planned))
@@ -117,6 +118,7 @@ impl<'a> Change<'a, '_> {
             input: self.input(),
             event: None,
             absent: Absent::Null,
+            changes_more: true,
             operation: Arc::from(self.field.name.as_str()),
         };
         let planned = self.builder.planned(Cost::default());

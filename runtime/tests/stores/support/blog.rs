@@ -59,7 +59,7 @@ impl Blog {
         let postgres = Postgres::new(&url, limits, Duration::from_secs(5)).expect("a URL");
         let metrics = Metrics::new().area(EngineMetrics::register);
         let source = Source { path: schema.to_owned(), url, database_schemas: Vec::new() };
-        let served = Served::new(source, Parts { postgres, queue: None, settings, metrics });
+        let served = Served::new(source, Parts { postgres, queue: None, cache: None, settings, metrics });
         served.load().await?;
         Ok(Self { engine: served.current().expect("loaded") })
     }
