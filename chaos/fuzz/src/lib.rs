@@ -8,6 +8,7 @@ pub mod api;
 pub mod datagrams;
 pub mod harmless;
 pub mod metrics;
+pub mod mutation;
 pub mod pieces;
 pub mod stream;
 pub mod toxics;

@@ -7,7 +7,7 @@
 use chaos::protocol::Way;
 
 /// Begins a piece; twice: the byte itself.
-const MARK: u8 = 0xfe;
+pub const MARK: u8 = 0xfe;
 
 const UPSTREAM: u8 = 0x80;
 const MANY: u8 = 0x40;
