@@ -9,9 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache;
 use crate::cache::metrics::CacheMetrics;
 use crate::cache::response::ResponseCache;
-use crate::cache;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::engine::Settings;

@@ -50,7 +50,11 @@ impl Inner {
                 let output = front.mutate(&tables, || async {
                     let output = self.run(planned).await;
                     // What was refused wholly changed nothing; anything else may have.
-                    if output.refused { Err(Unkept { output, kind: ErrorKind::BadInput }) } else { Ok(output) }
+                    if output.refused {
+                        Err(Unkept { output, kind: ErrorKind::BadInput })
+                    } else {
+                        Ok(output)
+                    }
                 });
                 output.await.unwrap_or_else(|unkept| unkept.output)
             }
@@ -58,7 +62,13 @@ impl Inner {
         }
     }
 
-    async fn query(&self, front: &Front, request: &Request, planned: Planned, control: CacheControl) -> Output {
+    async fn query(
+        &self,
+        front: &Front,
+        request: &Request,
+        planned: Planned,
+        control: CacheControl,
+    ) -> Output {
         let variables = serde_json::to_value(&planned.variables).unwrap_or_default();
         let tables = Tables::of(planned.plan.tables.iter().map(String::as_str));
         let operation = Operation {

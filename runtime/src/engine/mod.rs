@@ -27,10 +27,10 @@ pub mod schema;
 use std::sync::Arc;
 
 use async_graphql::Variables;
+use async_graphql::parser::types::OperationType;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use async_graphql::parser::types::OperationType;
 
 use self::error::Failure;
 use self::limits::Limits;

@@ -46,7 +46,7 @@ impl Programs {
 }
 
 enum Process {
-    Yardstick(Program),
+    Yardstick(Box<Program>),
     Server(Box<Server>),
 }
 
@@ -119,7 +119,7 @@ async fn yardstick(
         let arguments =
             |port: u16| [database_url.clone(), port.to_string(), connections].map(Into::into).into();
         let program = Program::start(run, role, program, arguments).await?;
-        anyhow::Ok(Subject { name, database_url, process: Process::Yardstick(program) })
+        anyhow::Ok(Subject { name, database_url, process: Process::Yardstick(Box::new(program)) })
     };
     start.await.map_err(|error| Error::start(role, error))
 }

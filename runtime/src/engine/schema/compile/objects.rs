@@ -86,7 +86,8 @@ impl Compiler<'_> {
             .collect();
         // The columns of a view are never declared NOT NULL; a materialized one can have unique indexes all the same.
         let usable = |key: &&Vec<String>| {
-            relation.view || key.iter().all(|part| relation.column(part).is_some_and(|column| column.not_null))
+            relation.view
+                || key.iter().all(|part| relation.column(part).is_some_and(|column| column.not_null))
         };
         let names = relation.keys.iter().find(usable).unwrap_or(&marked);
         names.iter().filter_map(|name| relation.column(name)).map(column_of).collect()

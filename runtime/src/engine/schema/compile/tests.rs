@@ -100,7 +100,10 @@ fn a_field_that_does_not_fit_is_told_with_what_the_database_has() {
             "as many columns as keys are needed",
         ),
         ("author: Author! @relaton", "there is no directive @relaton, did you mean relation?"),
-        ("title: String! @column(name: \"title\", nam: \"x\")", "@column has no argument nam, did you mean name?"),
+        (
+            "title: String! @column(name: \"title\", nam: \"x\")",
+            "@column has no argument nam, did you mean name?",
+        ),
         ("title: String! title: String!", "title stands here twice"),
     ] {
         let found = with_book(fields);
