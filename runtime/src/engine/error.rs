@@ -17,9 +17,9 @@ pub struct Failure {
     /// For the caller.
     pub message: String,
     /// `extensions.code`.
-    pub code: String,
+    pub code: Box<str>,
     /// `extensions.field`: the input that is wrong.
-    pub field: Option<String>,
+    pub field: Option<Box<str>>,
     /// Where in the operation.
     pub locations: Vec<Pos>,
     /// Where in the answer.
@@ -34,7 +34,7 @@ impl Failure {
         let locations = if refusal.pos.line > 0 { vec![refusal.pos] } else { Vec::new() };
         Self {
             message: refusal.message.clone(),
-            code: refusal.code.to_owned(),
+            code: refusal.code.into(),
             field: None,
             locations,
             path: Vec::new(),
@@ -46,7 +46,7 @@ impl Failure {
     pub fn validation(error: &ServerError) -> Self {
         Self {
             message: error.message.clone(),
-            code: "VALIDATION".to_owned(),
+            code: "VALIDATION".into(),
             field: None,
             locations: error.locations.clone(),
             path: Vec::new(),
@@ -58,7 +58,7 @@ impl Failure {
     pub fn of_kind(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
-            code: kind.code().to_owned(),
+            code: kind.code().into(),
             field: None,
             locations: Vec::new(),
             path: Vec::new(),
@@ -152,7 +152,7 @@ fn of_constraint(schema: &Schema, error: &postgres::Error) -> Option<Failure> {
             ("BAD_USER_INPUT".to_owned(), message.to_owned(), column.map(|(_, column)| column.to_owned()))
         }
     };
-    Some(Failure { field, code, ..Failure::of_kind(ErrorKind::BadInput, message) })
+    Some(Failure { field: field.map(Into::into), code: code.into(), ..Failure::of_kind(ErrorKind::BadInput, message) })
 }
 
 fn is_shown(schema: &Schema, table: &str) -> bool {

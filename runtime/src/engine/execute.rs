@@ -387,7 +387,7 @@ fn assemble(roots: &[RootPlan], done: Vec<Done>, mut failures: Vec<Failure>) -> 
         data,
         errors,
         failed: failures.iter().any(|failure| failure.ours),
-        away: failures.iter().any(|failure| away.contains(&failure.code.as_str())),
+        away: failures.iter().any(|failure| away.contains(&&*failure.code)),
         refused,
     }
 }

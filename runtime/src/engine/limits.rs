@@ -36,11 +36,11 @@ impl Default for Limits {
 /// # Errors
 /// When it has too many words or is nested too deep.
 pub fn check_text(text: &str, limits: &Limits) -> Result<(), Refusal> {
-    let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
+    let scan = Scan { bytes: text.as_bytes(), at: 0 };
     let (mut tokens, mut nesting, mut aliases) = (0usize, 0usize, 0usize);
     let mut before_colon = false;
     let mut brackets = Vec::new();
-    while let Some(token) = scan.next() {
+    for token in scan {
         tokens += 1;
         if tokens > limits.tokens_max {
             return Err(refuse(format!("the operation has more than {} tokens", limits.tokens_max)));

@@ -6,7 +6,7 @@
 use crate::engine::encode::{ArrayReader, RecordReader, write_array, write_null, write_string};
 use crate::engine::plan::cursor;
 use crate::engine::plan::shape::{
-    Body, EdgeField, FieldShape, InfoField, Leaf, ObjectShape, PageField, PageShape, ValueShape,
+    Body, EdgeField, FieldShape, InfoField, Keyed, Leaf, ObjectShape, PageField, PageShape, ValueShape,
 };
 
 /// A step of an error's path.
@@ -366,7 +366,7 @@ impl<'a> Renderer<'a> {
     fn edge(
         &mut self,
         shape: &PageShape,
-        fields: &'a [(Box<[u8]>, std::sync::Arc<str>, EdgeField)],
+        fields: &'a [Keyed<EdgeField>],
         record: &Columns<'_>,
     ) -> Written {
         self.out.push(b'{');
@@ -402,14 +402,14 @@ impl<'a> Renderer<'a> {
     fn info(
         &mut self,
         shape: &PageShape,
-        fields: &[(Box<[u8]>, InfoField)],
+        fields: &[Keyed<InfoField>],
         records: &[Vec<Option<&[u8]>>],
         more: bool,
     ) {
         let (next, previous) =
             if shape.backwards { (shape.continued, more) } else { (more, shape.continued) };
         self.out.push(b'{');
-        for (at, (written_key, field)) in fields.iter().enumerate() {
+        for (at, (written_key, _, field)) in fields.iter().enumerate() {
             if at > 0 {
                 self.out.push(b',');
             }

@@ -109,10 +109,10 @@ pub fn resolve(
     variables: &Variables,
 ) -> Option<Arg> {
     let value = match given {
-        Some(Literal::Variable(name)) => match variables.get(name) {
-            Some(value) => Some(from_value(schema, argument.ty, value, &mut Path::variable(name))),
-            None => None,
-        },
+        Some(Literal::Variable(name)) => {
+            let value = variables.get(name);
+            value.map(|value| from_value(schema, argument.ty, value, &mut Path::variable(name)))
+        }
         Some(literal) => Some(from_literal(schema, argument.ty, literal, variables)),
         None => None,
     };

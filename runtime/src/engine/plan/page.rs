@@ -15,7 +15,7 @@ use super::cursor::fingerprint;
 use super::error::Refusal;
 use super::read::{Builder, Frame, existing, join_on};
 use super::select::Selected;
-use super::shape::{EdgeField, InfoField, PageField, PageShape, ValueShape, written_key, written_text};
+use super::shape::{EdgeField, InfoField, Keyed, PageField, PageShape, ValueShape, written_key, written_text};
 use super::{Action, Answer, Planned};
 use crate::engine::schema::model::{Column, Field, List, ObjectId, Relation, SortKey, qualified, quoted};
 
@@ -73,7 +73,7 @@ impl<'a> Builder<'a> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a nested list hangs on is what it is")]
-    pub(super) fn to_many(
+    pub(super) fn many(
         &mut self,
         frame: &mut Frame,
         here: &str,
@@ -461,7 +461,7 @@ impl<'a> Builder<'a> {
         sets: &[&'a SelectionSet],
         depth: u32,
         parts: &mut Parts,
-    ) -> Result<Vec<(Box<[u8]>, Arc<str>, EdgeField)>, Refusal> {
+    ) -> Result<Vec<Keyed<EdgeField>>, Refusal> {
         let target_name = self.document.schema.object(target).name.clone();
         let mut fields = Vec::new();
         self.seen(depth);
@@ -490,7 +490,7 @@ impl<'a> Builder<'a> {
         sets: &[&'a SelectionSet],
         depth: u32,
         parts: &mut Parts,
-    ) -> Result<Vec<(Box<[u8]>, InfoField)>, Refusal> {
+    ) -> Result<Vec<Keyed<InfoField>>, Refusal> {
         let mut fields = Vec::new();
         self.seen(depth);
         for (key, chosen) in &self.document.collect(None, sets)? {
@@ -503,7 +503,7 @@ impl<'a> Builder<'a> {
                 _ => return Err(super::unknown(chosen)),
             };
             parts.cursors |= matches!(field, InfoField::Start | InfoField::End);
-            fields.push((written_key(key), field));
+            fields.push((written_key(key), Arc::from(*key), field));
         }
         Ok(fields)
     }

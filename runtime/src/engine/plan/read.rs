@@ -213,16 +213,16 @@ impl<'a> Builder<'a> {
                 let at = frame.column(column_sql(alias, column));
                 Ok((leaf(self.document, field, column, at), Cost::default()))
             }
-            FieldKind::ToOne(relation) => self.to_one(frame, alias, relation, selected, depth),
+            FieldKind::ToOne(relation) => self.one(frame, alias, relation, selected, depth),
             FieldKind::ToMany(relation, list) => {
-                let (shape, cost) = self.to_many(frame, alias, field, relation, list, selected, depth)?;
+                let (shape, cost) = self.many(frame, alias, field, relation, list, selected, depth)?;
                 Ok((shape, cost))
             }
             _ => Err(super::unknown(selected)),
         }
     }
 
-    fn to_one(
+    fn one(
         &mut self,
         frame: &mut Frame,
         alias: &str,

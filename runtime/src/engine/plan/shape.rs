@@ -72,6 +72,9 @@ pub enum ValueShape {
     Page(Box<PageShape>),
 }
 
+/// A field with its key: `"key":` ready to be copied, and the key for the path of an error.
+pub type Keyed<F> = (Box<[u8]>, Arc<str>, F);
+
 /// A connection.
 #[derive(Debug, Clone)]
 pub struct PageShape {
@@ -90,7 +93,7 @@ pub struct PageShape {
     /// What the cursors of this order begin with.
     pub fingerprint: Arc<str>,
     /// Fields of the connection.
-    pub fields: Vec<(Box<[u8]>, Arc<str>, PageField)>,
+    pub fields: Vec<Keyed<PageField>>,
 }
 
 /// A field of a connection.
@@ -99,11 +102,11 @@ pub enum PageField {
     /// `__typename`.
     Constant(Box<[u8]>),
     /// `edges`, with the fields of each.
-    Edges(Vec<(Box<[u8]>, Arc<str>, EdgeField)>),
+    Edges(Vec<Keyed<EdgeField>>),
     /// `nodes`.
     Nodes(ObjectShape),
     /// `pageInfo`.
-    Info(Vec<(Box<[u8]>, InfoField)>),
+    Info(Vec<Keyed<InfoField>>),
     /// `totalCount`.
     Total,
 }

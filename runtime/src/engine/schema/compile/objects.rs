@@ -128,8 +128,8 @@ impl Compiler<'_> {
                     self.problems.error(definition.node.name.pos, message);
                 }
             }
-            if !self.tables.contains_key(&member_id) {
-                self.tables.insert(member_id, relation);
+            if let std::collections::hash_map::Entry::Vacant(entry) = self.tables.entry(member_id) {
+                entry.insert(relation);
                 self.schema.objects[member_id.0].table = self.schema.objects[id.0].table.clone();
             }
         }

@@ -27,15 +27,15 @@ impl Compiler<'_> {
         let many = connection || ty.list.is_some();
         let relation = directive(&given.node.directives, "relation");
         if !many {
-            let relation = self.to_one(here, target, given, relation.as_ref(), ty.nullable)?;
+            let relation = self.one(here, target, given, relation.as_ref(), ty.nullable)?;
             return Some(FieldKind::ToOne(relation));
         }
-        let tied = self.to_many(here, target, given, relation.as_ref())?;
+        let tied = self.many(here, target, given, relation.as_ref())?;
         let list = self.compile_list(target, given, connection);
         Some(FieldKind::ToMany(tied, list))
     }
 
-    fn to_one(
+    fn one(
         &mut self,
         here: ObjectId,
         target: ObjectId,
@@ -91,7 +91,7 @@ impl Compiler<'_> {
         Some(Relation { target, on, through: None, required })
     }
 
-    fn to_many(
+    fn many(
         &mut self,
         here: ObjectId,
         target: ObjectId,
