@@ -94,9 +94,6 @@ impl File {
         let body = if let Stmt::Do(block) = &stmt { block.plpgsql().map(Rc::new) } else { None };
         self.statements.push(Statement { stmt, group, body: None });
         let Some(body) = body else { return };
-        for error in body.errors() {
-            self.errors.push((error.range().start().into(), error.message().to_owned()));
-        }
         let nested: Vec<Stmt> = body.syntax().descendants().filter_map(Stmt::cast).collect();
         for stmt in nested {
             self.statements.push(Statement { stmt, group, body: Some(body.clone()) });

@@ -199,6 +199,11 @@ const EXAMPLES: &[(Rule, &[&str], &[&str])] = &[
     (Rule::OpaqueCode, &["DO $$ BEGIN EXECUTE 'DROP TABLE t'; END $$;"], &["DO $$ BEGIN PERFORM 1; END $$;"]),
     (Rule::OpaqueCode, &["DO LANGUAGE plpython3u $$ pass $$;"], &[]),
     (
+        Rule::OpaqueCode,
+        &["DO $$ BEGIN IF; END $$;"],
+        &["-- fraiseql: allow(opaque-code) read by two people\nDO $$ BEGIN IF; END $$;"],
+    ),
+    (
         Rule::Exception,
         &["-- fraiseql: allow(rename) nothing is renamed\nALTER TABLE t ADD COLUMN a int;"],
         &["-- fraiseql: allow(rename) no server uses it yet\nALTER TABLE t RENAME COLUMN a TO b;"],
@@ -272,6 +277,19 @@ fn the_migrations_of_this_build_have_no_findings() {
     assert!(!sources.is_empty());
     let findings = lint(&sources, Release::own());
     assert!(findings.is_empty(), "{findings:#?}");
+}
+
+#[test]
+fn the_worked_examples_have_no_findings_from_the_release_on_that_they_name() {
+    let examples =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/schemas/migration-examples");
+    let of = |folder: &str, release: Release| {
+        let sources = folder::read(&[examples.join(folder)]).expect("the example's files");
+        lint(&sources, release).into_iter().map(|finding| finding.rule).collect::<Vec<Rule>>()
+    };
+    assert_eq!(of("email_verified", Release::own()), []);
+    assert_eq!(of("total_amount", release("1.3.0")), [Rule::DropUnannounced]);
+    assert_eq!(of("total_amount", release("1.4.0")), []);
 }
 
 proptest! {

@@ -47,6 +47,10 @@ fn judge_block(view: &View<'_>, report: &mut Report, block: &ast::Do) {
             "the language of the block is not PL/pgSQL",
         );
     };
+    if let Some(error) = body.errors().first() {
+        let what = format!("the block is not read in full: {}", error.message());
+        report.at(view, Rule::OpaqueCode, block.syntax(), what);
+    }
     let is_dynamic =
         |node| ast::PlpgsqlDynExecuteStmt::can_cast(node) || ast::PlpgsqlForDynStmt::can_cast(node);
     if body.syntax().descendants().any(|node| is_dynamic(node.kind())) {
