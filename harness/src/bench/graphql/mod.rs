@@ -174,7 +174,7 @@ impl Bench {
             }
         }
         for subject in &self.subjects {
-            for (series, value) in plan_times(subject).await? {
+            for (series, value) in of_plans(subject).await? {
                 figures.reported.push((subject.name.to_owned(), series, value));
             }
         }
@@ -246,13 +246,13 @@ impl Bench {
     }
 }
 
-/// Sums and counts of the series that a subject keeps of the time its plans take to make.
-async fn plan_times(subject: &Subject) -> anyhow::Result<Vec<(String, f64)>> {
+/// What a subject counts of its plans: how many were found or had to be made, and the time that took where it says so.
+async fn of_plans(subject: &Subject) -> anyhow::Result<Vec<(String, f64)>> {
     let Some(url) = subject.metrics_url() else { return Ok(Vec::new()) };
     let metrics = scrape::fetch(&reqwest::Client::new(), &url).await?;
     let families = metrics.families.iter().filter(|(name, _)| name.contains("plan"));
     let series = families.flat_map(|(_, family)| &family.series).filter(|series| {
-        ["_seconds", "_seconds_sum", "_seconds_count"].iter().any(|end| series.name.ends_with(end))
+        ["_seconds", "_seconds_sum", "_seconds_count", "_total"].iter().any(|end| series.name.ends_with(end))
     });
     Ok(series.map(|series| (format!("{}{}", series.name, labels(&series.labels)), series.value)).collect())
 }
