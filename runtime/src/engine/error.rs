@@ -152,7 +152,11 @@ fn of_constraint(schema: &Schema, error: &postgres::Error) -> Option<Failure> {
             ("BAD_USER_INPUT".to_owned(), message.to_owned(), column.map(|(_, column)| column.to_owned()))
         }
     };
-    Some(Failure { field: field.map(Into::into), code: code.into(), ..Failure::of_kind(ErrorKind::BadInput, message) })
+    Some(Failure {
+        field: field.map(Into::into),
+        code: code.into(),
+        ..Failure::of_kind(ErrorKind::BadInput, message)
+    })
 }
 
 fn is_shown(schema: &Schema, table: &str) -> bool {

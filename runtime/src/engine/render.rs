@@ -363,12 +363,7 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
-    fn edge(
-        &mut self,
-        shape: &PageShape,
-        fields: &'a [Keyed<EdgeField>],
-        record: &Columns<'_>,
-    ) -> Written {
+    fn edge(&mut self, shape: &PageShape, fields: &'a [Keyed<EdgeField>], record: &Columns<'_>) -> Written {
         self.out.push(b'{');
         for (at, (written_key, key, field)) in fields.iter().enumerate() {
             if at > 0 {

@@ -15,7 +15,9 @@ use super::cursor::fingerprint;
 use super::error::Refusal;
 use super::read::{Builder, Frame, existing, join_on};
 use super::select::Selected;
-use super::shape::{EdgeField, InfoField, Keyed, PageField, PageShape, ValueShape, written_key, written_text};
+use super::shape::{
+    EdgeField, InfoField, Keyed, PageField, PageShape, ValueShape, written_key, written_text,
+};
 use super::{Action, Answer, Planned};
 use crate::engine::schema::model::{Column, Field, List, ObjectId, Relation, SortKey, qualified, quoted};
 
