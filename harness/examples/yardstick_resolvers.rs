@@ -29,7 +29,7 @@ use yardstick::order::{self, NewOrder};
 use yardstick::pool::Pool;
 use yardstick::serve;
 
-/// How long a loader gathers keys. Zero still gathers what is asked for before the task runs; .
+/// How long a loader gathers keys. Zero still gathers what is asked for before the task runs.
 const GATHER: Duration = Duration::ZERO;
 
 const PRODUCTS: &str = "SELECT id, name, price, stock FROM products ORDER BY id LIMIT $1";
