@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_table_chooses_the_cache() {
-        let table = Response::default();
+        let table = Response { enabled: true, ..Response::default() };
         assert!(provider_of(&Response { enabled: false, ..table.clone() }).is_none());
         let memory = provider_of(&Response { backend: Backend::Memory, ..table.clone() }).expect("a cache");
         assert!(matches!(memory.get("k").await, Ok(None)));
@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn json_reads_back_and_anything_else_is_an_error() {
-        let cache = provider_of(&Response { backend: Backend::Memory, ..Response::default() });
+        let cache = provider_of(&Response { enabled: true, backend: Backend::Memory, ..Response::default() });
         let cache = cache.expect("a cache");
         cache.set_json("k", &[1, 2], None).await.expect("stored");
         assert_eq!(cache.get_json::<Vec<u8>>("k").await.expect("read"), Some(vec![1, 2]));

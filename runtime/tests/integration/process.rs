@@ -9,6 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+/// A schema that is there; without a database it is not looked at.
+const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/schemas/ecommerce/schema.graphql");
+
 fn server() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fraiseql-server"));
     command.env_clear();
@@ -104,6 +107,7 @@ impl Alone {
     fn start(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut toml = "[server]\nbind_address = \"127.0.0.1:0\"\nshutdown_grace = \"2s\"\n\n[health]\ninterval = \"50ms\"\n".to_owned();
+        toml.push_str(&format!("\n[graphql]\nschema = {SCHEMA:?}\n"));
         toml.push_str(more);
         std::fs::write(folder.path().join("fraiseql.toml"), toml).expect("written");
         // Nothing listens on port 1.
@@ -224,7 +228,7 @@ fn an_address_that_is_taken_is_exit_code_one() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
     let folder = tempfile::tempdir().expect("a folder");
-    let toml = format!("[server]\nbind_address = \"{address}\"\n");
+    let toml = format!("[server]\nbind_address = \"{address}\"\n\n[graphql]\nschema = {SCHEMA:?}\n");
     std::fs::write(folder.path().join("fraiseql.toml"), toml).expect("written");
     let output = server()
         .current_dir(folder.path())

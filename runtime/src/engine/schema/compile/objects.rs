@@ -13,7 +13,7 @@ use crate::engine::schema::model::{
     Argument, CacheControl, Column, EnumId, Field, FieldKind, Named, ObjectId, ObjectKind, Table, TypeRef,
     snake_case,
 };
-use crate::engine::schema::source::{directive, nearest};
+use crate::engine::schema::source::{Directive, directive, nearest};
 
 impl Compiler<'_> {
     /// Finds the table of every object; members of an interface or union have that one's.
@@ -194,8 +194,8 @@ impl Compiler<'_> {
     ) -> Field {
         let directives: &[Positioned<ConstDirective>] = &given.node.directives;
         let cache = directive(directives, "cacheControl").map(|control| CacheControl {
-            max_age_secs: control.seconds("maxAge", &mut self.problems).unwrap_or_default(),
-            private: control.text("scope", &mut self.problems).is_some_and(|scope| scope == "PRIVATE"),
+            max_age_secs: self.max_age(&control),
+            private: self.is_private(&control),
             stale_if_error_secs: control.seconds("staleIfError", &mut self.problems).unwrap_or_default(),
         });
         Field {
@@ -207,6 +207,25 @@ impl Compiler<'_> {
             kind,
             cache,
         }
+    }
+
+    /// Who shares an answer; without a word nobody does.
+    fn is_private(&mut self, control: &Directive<'_>) -> bool {
+        match control.text("scope", &mut self.problems).as_deref() {
+            Some("PUBLIC") => false,
+            None | Some("PRIVATE") => true,
+            Some(other) => {
+                self.problems.error(control.0, format!("scope must be PUBLIC or PRIVATE, not {other}"));
+                true
+            }
+        }
+    }
+
+    fn max_age(&mut self, control: &Directive<'_>) -> u32 {
+        control.seconds("maxAge", &mut self.problems).unwrap_or_else(|| {
+            self.problems.error(control.0, "@cacheControl needs maxAge: seconds for which an answer may be kept");
+            0
+        })
     }
 
     pub(super) fn compile_args(
