@@ -223,7 +223,8 @@ impl Compiler<'_> {
 
     fn max_age(&mut self, control: &Directive<'_>) -> u32 {
         control.seconds("maxAge", &mut self.problems).unwrap_or_else(|| {
-            self.problems.error(control.0, "@cacheControl needs maxAge: seconds for which an answer may be kept");
+            self.problems
+                .error(control.0, "@cacheControl needs maxAge: seconds for which an answer may be kept");
             0
         })
     }

@@ -1,9 +1,10 @@
 //! The fields of the roots: lookups, lists, functions, changes, jobs and events.
 
 use async_graphql::Positioned;
-use async_graphql::parser::types::{FieldDefinition, TypeKind};
+use async_graphql::parser::types::{BaseType, FieldDefinition, TypeKind};
 
 use super::{Compiler, column_of, type_name};
+use crate::engine::encode::{Decoder, PgType, Scalar};
 use crate::engine::schema::catalogue::{self, Returned};
 use crate::engine::schema::model::{
     Column, Effects, Event, Field, FieldKind, Function, InputId, InputRole, Insert, Named, ObjectId,
@@ -310,7 +311,7 @@ impl Compiler<'_> {
         let args: Vec<String> =
             given.node.arguments.iter().map(|arg| arg.node.name.node.to_string()).collect();
         let passed: Vec<&String> = args.iter().filter(|arg| **arg != idempotency).collect();
-        let fits = |function: &&catalogue::Function| {
+        let fitting = |function: &&catalogue::Function| {
             passed.iter().all(|arg| function.parameters.iter().any(|p| p.name == snake_case(arg)))
                 && function.parameters.iter().all(|p| {
                     p.has_default
@@ -320,19 +321,19 @@ impl Compiler<'_> {
         };
         // Of several forms that take the arguments, the one that answers what the field answers.
         let answers = |function: &&catalogue::Function| {
-            let fits = match (&function.returns, ty.named) {
+            let right = match (&function.returns, ty.named) {
                 (Returned::Table(table), Named::Object(id)) => {
                     self.schema.object(id).table.name == table.1 && function.set == ty.list.is_some()
                 }
                 (Returned::Value(column), Named::Scalar(_) | Named::Enum(_)) => {
-                    column.array == ty.list.is_some() && !function.set
+                    column.array == ty.list.is_some() && !function.set && fits(Some(ty.named), column)
                 }
                 _ => false,
             };
-            fits && !(reading && function.volatile)
+            right && !(reading && function.volatile) && self.takes(function, given)
         };
-        let best = candidates.iter().filter(fits).find(answers);
-        let Some(function) = best.or_else(|| candidates.iter().find(fits)) else {
+        let best = candidates.iter().filter(fitting).find(answers);
+        let Some(function) = best.or_else(|| candidates.iter().find(fitting)) else {
             let forms: Vec<String> = candidates.iter().map(signature).collect();
             self.problems.error(
                 pos,
@@ -366,6 +367,27 @@ impl Compiler<'_> {
             supplied,
             returns,
             effects,
+        })
+    }
+
+    /// Whether the types of a function's parameters are those of the arguments; forms of one name differ in these alone.
+    fn takes(&self, function: &catalogue::Function, given: &Positioned<FieldDefinition>) -> bool {
+        given.node.arguments.iter().all(|arg| {
+            let name = snake_case(&arg.node.name.node);
+            let Some(parameter) = function.parameters.iter().find(|p| p.name == name) else { return true };
+            let (base, list) = match &arg.node.ty.node.base {
+                BaseType::Named(name) => (name, false),
+                BaseType::List(inner) => match &inner.base {
+                    BaseType::Named(name) => (name, true),
+                    BaseType::List(_) => return false,
+                },
+            };
+            let column = &parameter.column;
+            let named = self.schema.names.get(base.as_str()).copied();
+            let named = named.or_else(|| Scalar::from_name(base).map(Named::Scalar));
+            // A document takes lists and objects as they are.
+            let document = super::inputs::is_json(column_of(column));
+            (list == column.array || document) && fits(named, column)
         })
     }
 
@@ -463,6 +485,17 @@ fn supplied(parameter: &str) -> Option<Supplied> {
         "event_id" => Some(Supplied::EventId),
         "idempotency_key" => Some(Supplied::IdempotencyKey),
         _ => None,
+    }
+}
+
+/// Whether values of this type can be those of the column.
+fn fits(named: Option<Named>, column: &catalogue::Column) -> bool {
+    let pg = column_of(column).pg;
+    match named {
+        Some(Named::Scalar(scalar)) => Decoder::new(pg, scalar).is_some(),
+        Some(Named::Enum(_)) => column.is_enum || pg == PgType::Text,
+        Some(Named::Input(_)) => super::inputs::is_json(column_of(column)),
+        Some(Named::Object(_)) | None => false,
     }
 }
 
