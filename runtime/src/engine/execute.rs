@@ -310,7 +310,7 @@ fn render(root: &RootPlan, answer: &Rows, rows: &[PgRow], sizes: &[u32]) -> Done
             }
             renderer.list_of(order.len(), root.nullable, |renderer, at| {
                 columns(order[at], &mut row);
-                renderer.object(shape, &row, false)
+                renderer.object(shape, &row, root.items_nullable)
             })
         }
     };

@@ -3,7 +3,7 @@
 //! Promises: what is written is valid JSON of the shape whatever the bytes are; null where null may not stand takes the
 //! nearest object that may be null with it and is an error with its path (specification, section 6.4.4).
 
-use crate::engine::encode::{ArrayReader, RecordReader, write_array, write_null, write_string};
+use crate::engine::encode::{ArrayReader, PgType, RecordReader, write_array, write_null, write_string};
 use crate::engine::plan::cursor;
 use crate::engine::plan::shape::{
     Body, EdgeField, FieldShape, InfoField, Keyed, Leaf, ObjectShape, PageField, PageShape, ValueShape,
@@ -155,8 +155,8 @@ impl<'a> Renderer<'a> {
                 None => self.missing(nullable),
             },
             ValueShape::Object(shape) => self.object(shape, row, nullable),
-            ValueShape::List(at, shape) => match column(*at) {
-                Some(raw) => self.list(shape, raw, nullable),
+            ValueShape::List(at, shape, items_nullable) => match column(*at) {
+                Some(raw) => self.list(shape, raw, *items_nullable, nullable),
                 None => self.missing(nullable),
             },
             ValueShape::Page(shape) => self.page_or_null(shape, row, nullable),
@@ -192,17 +192,22 @@ impl<'a> Renderer<'a> {
 
     fn array(&mut self, leaf: &Leaf, raw: &[u8], items_nullable: bool, nullable: bool) -> Written {
         let mark = self.out.len();
-        if let Leaf::Scalar(decoder) = leaf {
-            return match write_array(raw, *decoder, items_nullable, self.out) {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    self.out.truncate(mark);
-                    self.fail(error.to_string());
-                    self.null(nullable)
-                }
-            };
+        if let Leaf::Scalar(decoder) = leaf
+            && write_array(raw, *decoder, items_nullable, self.out).is_ok()
+        {
+            return Ok(());
         }
+        // Not one scalar after another: an enum, or a list with an item that is an error of its own.
         let Ok(items) = ArrayReader::new(raw) else { return self.malformed(nullable) };
+        let declared = if let Leaf::Scalar(decoder) = leaf { Some(decoder.pg_type()) } else { None };
+        let found = PgType::from_oid(items.element_oid());
+        if declared.zip(found).is_some_and(|(declared, found)| declared != found) {
+            return self.malformed(nullable);
+        }
+        if items.dimensions().len() > 1 {
+            self.fail("the database has an array of arrays where the schema has a list");
+            return self.null(nullable);
+        }
         self.out.push(b'[');
         for (at, item) in items.enumerate() {
             if at > 0 {
@@ -227,7 +232,7 @@ impl<'a> Renderer<'a> {
         self.null(nullable)
     }
 
-    fn list(&mut self, shape: &'a ObjectShape, raw: &[u8], nullable: bool) -> Written {
+    fn list(&mut self, shape: &'a ObjectShape, raw: &[u8], items_nullable: bool, nullable: bool) -> Written {
         let mark = self.out.len();
         let Ok(records) = ArrayReader::new(raw) else { return self.malformed(nullable) };
         let mut columns = Vec::new();
@@ -237,7 +242,7 @@ impl<'a> Renderer<'a> {
                 self.out.push(b',');
             }
             let written = self.item(at, |this| match record_columns(record, &mut columns) {
-                Some(()) => this.object(shape, &columns, false),
+                Some(()) => this.object(shape, &columns, items_nullable),
                 None => this.malformed(false),
             });
             if written.is_err() {
@@ -439,3 +444,6 @@ fn record_columns<'r>(
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ async fn rows(connection: &mut PgConnection, statement: String, texts: Vec<Optio
     query.fetch_all(connection).await.unwrap_or_else(|error| panic!("{statement}: {error}"))
 }
 
-fn raw<'r>(row: &'r PgRow, column: usize) -> Option<&'r [u8]> {
+fn raw(row: &PgRow, column: usize) -> Option<&[u8]> {
     let value = row.try_get_raw(column).expect("a column");
     (!value.is_null()).then(|| value.as_bytes().expect("bytes"))
 }

@@ -10,6 +10,7 @@ use async_graphql::{Pos, Value, Variables};
 use super::args::Source;
 use super::cursor;
 use super::error::Refusal;
+use crate::engine::coerce::coerce_scalar;
 use crate::engine::encode::PgType;
 use crate::engine::schema::model::{Named, Schema};
 
@@ -232,6 +233,13 @@ fn one(schema: &Schema, value: &Argument, given: &Value) -> Result<Bound, Refusa
         let kind = value.pg.name();
         Refusal::input(value.pos, format!("{}: {given} is no {kind}", value.name))
     };
+    // Variables were coerced before; what stands in the operation was not.
+    if let (Named::Scalar(scalar), false) = (value.named, matches!(value.source, Source::Variable(..)))
+        && !matches!(given, Value::Null)
+        && coerce_scalar(scalar, given).is_none()
+    {
+        return Err(wrong());
+    }
     let text = match given {
         Value::Null => return Ok(Bound::Null),
         Value::Boolean(flag) if value.pg == PgType::Bool => return Ok(Bound::Bool(*flag)),

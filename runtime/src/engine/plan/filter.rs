@@ -5,6 +5,7 @@ use async_graphql::{Pos, Value};
 use super::args::{Arg, Source};
 use super::error::Refusal;
 use super::read::{Builder, existing, join_on};
+use crate::engine::encode::PgType;
 use crate::engine::schema::model::{Column, FieldKind, Named, ObjectId, quoted};
 
 impl Builder<'_> {
@@ -163,6 +164,12 @@ impl Builder<'_> {
             }
             _ => return Err(Refusal::input(pos, format!("{path}: there is no such comparison"))),
         };
+        if matches!(comparison, "like" | "ilike") && (column.as_text || column.pg != PgType::Text) {
+            // LIKE knows nothing but text: what is a String in the schema may be another type here.
+            let text = Column { pg: PgType::Text, sql_type: "text".to_owned(), ..column.clone() };
+            let value = self.value(source, path, pos, named, &text);
+            return Ok(format!("{expression}::text {sign} {value}"));
+        }
         let value = self.value(source, path, pos, named, column);
         Ok(format!("{expression} {sign} {value}"))
     }

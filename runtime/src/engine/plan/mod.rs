@@ -55,6 +55,8 @@ pub struct RootPlan {
     pub pos: Pos,
     /// Whether it may be null.
     pub nullable: bool,
+    /// Whether an item may be null, of a list.
+    pub items_nullable: bool,
     /// What it does.
     pub action: Action,
     /// How long its answer may be kept.
@@ -187,7 +189,7 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
     };
     for (key, selected) in &selection {
         let name = selected.given.name.node.as_str();
-        let (action, nullable, cache, planned) = match name {
+        let (action, (nullable, items_nullable), cache, planned) = match name {
             "__typename" => {
                 let root = match operation.ty {
                     OperationType::Query => "Query",
@@ -196,19 +198,24 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
                 };
                 (
                     Action::Constant(written_text(root)),
-                    false,
+                    (false, false),
                     None,
                     Planned { depth: 1, ..Planned::default() },
                 )
             }
             "__schema" | "__type" => {
                 let depth = 1;
-                (Action::Introspection, name == "__type", None, Planned { depth, ..Planned::default() })
+                (
+                    Action::Introspection,
+                    (name == "__type", false),
+                    None,
+                    Planned { depth, ..Planned::default() },
+                )
             }
             _ => {
                 let field = fields.get(name).ok_or_else(|| unknown(selected))?;
                 let (action, planned) = plan_root(document, field, selected)?;
-                (action, field.ty.nullable, field.cache, planned)
+                (action, (field.ty.nullable, field.ty.list.unwrap_or_default()), field.cache, planned)
             }
         };
         plan.depth = plan.depth.max(planned.depth);
@@ -221,6 +228,7 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
             key,
             pos: selected.pos,
             nullable,
+            items_nullable,
             action,
             cache,
         });

@@ -96,7 +96,8 @@ impl<'a> Builder<'a> {
         let records = self.records(&inner, relation.target, &alias, &rows, Some((here, relation)));
         let at = frame.column(records);
         let cost = Cost { fields: 0, lists: vec![(0, rows.size, cost)] };
-        Ok((ValueShape::List(at, Box::new(shape)), cost))
+        let items_nullable = field.ty.list.unwrap_or_default();
+        Ok((ValueShape::List(at, Box::new(shape), items_nullable), cost))
     }
 
     /// `array(SELECT row(…) FROM …)`.
@@ -165,6 +166,12 @@ impl<'a> Builder<'a> {
             continued |= !reverse;
             let pos = Self::arg_pos(selected, name);
             let bounds = self.bounds(source, name, pos, &sort, &order_name, list.connection, target);
+            if !list.connection && sort.iter().any(|key| key.column.nullable) {
+                // Without this, a row that is not there would be taken for one whose columns are null.
+                let key = self.document.schema.object(target).table.key.first();
+                let at = key.and_then(|key| sort.iter().position(|sorted| sorted.column.name == key.name));
+                conditions.extend(at.map(|at| format!("{} IS NOT NULL", bounds[at])));
+            }
             conditions.push(beyond(alias, &sort, &bounds, reverse));
         }
         let order = order_by(alias, &sort);

@@ -121,7 +121,13 @@ impl Compiler<'_> {
         let targets = relation.texts("targets", &mut self.problems);
         let target_key = self.or_key(Vec::new(), target);
         let onward = self.pair(targets, target_key, relation.0)?;
-        let Some((_, table)) = self.catalogue.find("", &between) else {
+        // It is where the table is that it ties, unless the search path has it.
+        let schema = self.schema.object(here).table.schema.clone();
+        let found = [schema, String::new()].into_iter().find_map(|schema| {
+            let (_, table) = self.catalogue.find(&schema, &between)?;
+            Some((schema, table))
+        });
+        let Some((schema, table)) = found else {
             let near = nearest(&between, self.catalogue.tables.keys().map(|(_, name)| name.as_str()));
             self.problems.error(relation.0, format!("the database has no table {between}{near}"));
             return None;
@@ -136,7 +142,7 @@ impl Compiler<'_> {
         if !table.is_indexed(&ties) {
             self.problems.warn(pos, format!("{between} has no index that begins with ({})", ties.join(", ")));
         }
-        let through = Some(Through { schema: String::new(), table: between, on: onward });
+        let through = Some(Through { schema, table: between, on: onward });
         Some(Relation { target, on, through, required: true })
     }
 
@@ -263,6 +269,14 @@ impl Compiler<'_> {
                 }
             };
             *place = Some(name);
+        }
+        if !connection
+            && (list.after.is_some() || list.before.is_some())
+            && self.schema.object(target).table.key.len() != 1
+        {
+            let message =
+                "in a plain list `after` and `before` are a key of one column: answer a connection instead";
+            self.problems.error(given.node.name.pos, message);
         }
         if self.schema.object(target).table.key.is_empty() && (connection || list.offset.is_some()) {
             let message = "pages need an order without ties: mark the fields that identify a row with @key";
