@@ -69,7 +69,7 @@ impl Inner {
         planned: Planned,
         control: CacheControl,
     ) -> Output {
-        let variables = serde_json::to_value(&planned.variables).unwrap_or_default();
+        let variables = serde_json::to_value(&planned.variables).expect("variables are plain data");
         let tables = Tables::of(planned.plan.tables.iter().map(String::as_str));
         let operation = Operation {
             schema: &self.digest,

@@ -415,5 +415,5 @@ fn idempotency_key(source: Option<&Source>, variables: &Variables) -> Result<Opt
 fn input_hash(input: &[(String, Source)], variables: &Variables) -> Vec<u8> {
     let values: Vec<(&str, Value)> =
         input.iter().map(|(name, source)| (name.as_str(), source.read(variables))).collect();
-    Sha256::digest(serde_json::to_vec(&values).unwrap_or_default()).to_vec()
+    Sha256::digest(serde_json::to_vec(&values).expect("values are plain data")).to_vec()
 }

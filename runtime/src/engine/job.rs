@@ -85,7 +85,7 @@ impl Inner {
             return Ok(());
         }
         let sql = admission(job, key.is_some());
-        let hash = Sha256::digest(serde_json::to_vec(args).unwrap_or_default()).to_vec();
+        let hash = Sha256::digest(serde_json::to_vec(args).expect("texts are plain data")).to_vec();
         let bind = || {
             let mut arguments = PgArguments::default();
             for (name, ..) in &job.args {
@@ -253,7 +253,7 @@ fn document(job: &Job) -> (String, Option<String>) {
             (serde_json::json!({ "order_id": order_id }).to_string(), idempotency_key.clone())
         }
         Task::Call { args, idempotency_key, .. } => {
-            (serde_json::to_string(args).unwrap_or_default(), idempotency_key.clone())
+            (serde_json::to_string(args).expect("texts are plain data"), idempotency_key.clone())
         }
     }
 }

@@ -138,6 +138,25 @@ pub async fn rows_are_made_changed_and_marked_as_deleted(stage: Arc<Stage>) {
     assert_eq!(read["post"], json!(null), "it is marked, and so not there");
 }
 
+pub async fn null_for_a_key_is_refused_and_changes_nothing(stage: Arc<Stage>) {
+    let blog = Blog::open(&stage).await;
+    let all = "{ posts(first: 1) { totalCount } }";
+    let before = blog.data(all, json!({})).await;
+    // The default makes the variable fit where null does not; null can be given for it all the same.
+    for mutation in [
+        "deletePost(id: $id) { id }",
+        "updatePost(id: $id, patch: {title: \"gone\"}) { id }",
+        "untagPost(postId: \"1\", tagId: $id) { tag { id } }",
+        "publishPost(id: $id) { id }",
+    ] {
+        let query = format!("mutation ($id: ID = \"1\") {{ {mutation} }}");
+        let errors = blog.errors(&query, json!({"id": null})).await;
+        assert_eq!(errors[0].0, "BAD_USER_INPUT", "{mutation}: {errors:?}");
+        assert!(errors[0].1.contains("must not be null"), "{mutation}: {errors:?}");
+    }
+    assert_eq!(blog.data(all, json!({})).await, before);
+}
+
 pub async fn functions_read_and_change(stage: Arc<Stage>) {
     let blog = Blog::open(&stage).await;
     let found =

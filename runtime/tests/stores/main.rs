@@ -80,6 +80,7 @@ fn all() -> Vec<(&'static str, Start)> {
             a_whole_page_is_read_by_one_operation,
             pages_go_forwards_and_backwards_over_the_same_rows,
             rows_are_made_changed_and_marked_as_deleted,
+            null_for_a_key_is_refused_and_changes_nothing,
             functions_read_and_change,
             filters_reach_through_relations_and_are_values_only,
             wrong_variables_are_all_told_at_once,

@@ -2,8 +2,6 @@
 //!
 //! The list's length is what the caller asks for, or the default; so the number does not depend on the data.
 
-use super::bind::Size;
-
 /// A cost that depends on the sizes of lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -31,9 +29,4 @@ impl Cost {
             sum.saturating_add(length(*root, *size).saturating_mul(cost.total(length)))
         })
     }
-}
-
-/// The lengths of a statement's lists, for an analysis without variables.
-pub fn default_lengths(sizes: &[Size]) -> Vec<u64> {
-    sizes.iter().map(|size| u64::from(size.default)).collect()
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use async_graphql::Pos;
 use async_graphql::parser::types::{OperationDefinition, OperationType};
 
-use self::args::Source;
+use self::args::{Arg, Source, resolve};
 use self::bind::{Param, Size};
 use self::cost::Cost;
 use self::error::Refusal;
@@ -249,6 +249,7 @@ fn plan_root(
     field: &crate::engine::schema::model::Field,
     selected: &Selected<'_>,
 ) -> Result<(Action, Planned), Refusal> {
+    check_required(document, field, selected)?;
     match &field.kind {
         FieldKind::Event { event } => {
             Ok((Action::Subscribe(event.clone()), Planned { depth: 1, ..Planned::default() }))
@@ -259,6 +260,24 @@ fn plan_root(
         }
         _ => write::root(document, field, selected),
     }
+}
+
+/// Refuses null for an argument that takes none: a variable that may be null passes validation where it has a default,
+/// and a caller can give null for it all the same (specification, section 5.8.5).
+fn check_required(
+    document: Document<'_>,
+    field: &crate::engine::schema::model::Field,
+    selected: &Selected<'_>,
+) -> Result<(), Refusal> {
+    for (name, argument) in field.args.iter().filter(|(_, argument)| !argument.ty.nullable) {
+        let given = selected.given.get_argument(name);
+        let arg = resolve(document.schema, argument, given.map(|value| &value.node), document.variables);
+        if matches!(arg, None | Some(Arg::Null)) {
+            let pos = given.map_or(selected.pos, |value| value.pos);
+            return Err(Refusal::input(pos, format!("{name} must not be null")));
+        }
+    }
+    Ok(())
 }
 
 fn unknown(selected: &Selected<'_>) -> Refusal {

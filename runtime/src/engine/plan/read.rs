@@ -215,6 +215,7 @@ impl<'a> Builder<'a> {
             }
             FieldKind::ToOne(relation) => self.one(frame, alias, relation, selected, depth),
             FieldKind::ToMany(relation, list) => {
+                super::check_required(self.document, field, selected)?;
                 let (shape, cost) = self.many(frame, alias, field, relation, list, selected, depth)?;
                 Ok((shape, cost))
             }
@@ -302,15 +303,19 @@ impl<'a> Builder<'a> {
         by: &[(String, Column)],
         field: &Field,
         selected: &Selected<'_>,
-    ) -> Vec<String> {
+    ) -> Result<Vec<String>, Refusal> {
         let mut conditions = Vec::with_capacity(by.len());
         for (name, column) in by {
-            let Some(Arg::Leaf(source)) = self.arg(field, selected, name) else { continue };
+            // A part of the key that is left out would leave a change with more rows than it names.
+            let Some(Arg::Leaf(source)) = self.arg(field, selected, name) else {
+                let pos = Self::arg_pos(selected, name);
+                return Err(Refusal::input(pos, format!("{name} must not be null")));
+            };
             let named = field.args[name.as_str()].ty.named;
             let value = self.value(source, name, Self::arg_pos(selected, name), named, column);
             conditions.push(format!("{alias}.{} = {value}", quoted(&column.name)));
         }
-        conditions
+        Ok(conditions)
     }
 
     pub(super) fn planned(&self, cost: Cost) -> Planned {
@@ -336,7 +341,7 @@ pub(super) fn root<'a>(
             let (alias, mut frame) = (builder.alias(), Frame::default());
             let (shape, cost) = builder.object(&mut frame, &alias, target, &selected.sets, 2)?;
             let object = document.schema.object(target);
-            let mut conditions = builder.key_conditions(&alias, by, field, selected);
+            let mut conditions = builder.key_conditions(&alias, by, field, selected)?;
             conditions.extend(existing(object, &alias));
             let (list, table, conditions) = (frame.list(), object.table.sql(), conditions.join(" AND "));
             let sql = format!("SELECT {list} FROM {table} {alias}{} WHERE {conditions}", frame.joins);

@@ -32,7 +32,7 @@ pub(super) fn root<'a>(
         FieldKind::Update { effects, .. } | FieldKind::Delete { effects, .. } => effects,
         FieldKind::Function(function) => &function.effects,
         FieldKind::Job { function, check, effects } => {
-            return Ok(job(document, field, function, check.clone(), effects, selected));
+            return job(document, field, function, check.clone(), effects, selected);
         }
         _ => return Err(super::unknown(selected)),
     };
@@ -142,7 +142,7 @@ impl<'a> Change<'a, '_> {
         match &self.field.kind {
             FieldKind::Insert(insert) => self.insert(insert, target, gated),
             FieldKind::Update { by, patch, .. } => self.update(by, patch, target, gated),
-            FieldKind::Delete { by, .. } => Ok(self.delete(by, target, gated)),
+            FieldKind::Delete { by, .. } => self.delete(by, target, gated),
             FieldKind::Function(function) => {
                 let call = self.builder.call(self.field, function, self.selected)?;
                 let there = row_there(self.builder.document.schema.object(target), "f");
@@ -162,7 +162,7 @@ impl<'a> Change<'a, '_> {
             None => Vec::new(),
         };
         let given: Vec<BTreeMap<String, String>> =
-            rows.iter().map(|row| self.row_values(&insert.input, row, target)).collect::<Result<_, _>>()?;
+            rows.iter().map(|row| self.row_values(&insert.input, row)).collect::<Result<_, _>>()?;
         let mut columns: Vec<&String> = given.iter().flat_map(BTreeMap::keys).collect();
         columns.sort_unstable();
         columns.dedup();
@@ -190,12 +190,7 @@ impl<'a> Change<'a, '_> {
     }
 
     /// Column → value, for the fields of an input that were given.
-    fn row_values(
-        &mut self,
-        argument: &str,
-        row: &Arg,
-        target: ObjectId,
-    ) -> Result<BTreeMap<String, String>, Refusal> {
+    fn row_values(&mut self, argument: &str, row: &Arg) -> Result<BTreeMap<String, String>, Refusal> {
         let pos = Builder::arg_pos(self.selected, argument);
         let Arg::Object(fields) = row else {
             return Err(Refusal::input(pos, format!("{argument} must be an object, not null")));
@@ -217,7 +212,6 @@ impl<'a> Change<'a, '_> {
             };
             values.insert(column_name.clone(), value);
         }
-        let _ = target;
         Ok(values)
     }
 
@@ -230,36 +224,34 @@ impl<'a> Change<'a, '_> {
     ) -> Result<String, Refusal> {
         let object = self.builder.document.schema.object(target);
         let arg = self.builder.arg(self.field, self.selected, patch).unwrap_or(Arg::Null);
-        let values = self.row_values(patch, &arg, target)?;
+        let values = self.row_values(patch, &arg)?;
         if values.is_empty() {
             let pos = Builder::arg_pos(self.selected, patch);
             return Err(Refusal::input(pos, format!("{patch} must have at least one field to change")));
         }
         let set: Vec<String> =
             values.iter().map(|(column, value)| format!("{} = {value}", quoted(column))).collect();
-        let mut conditions = self.builder.key_conditions("x", by, self.field, self.selected);
+        let mut conditions = self.builder.key_conditions("x", by, self.field, self.selected)?;
         conditions.extend(existing(object, "x"));
         let (table, set, conditions) = (object.table.sql(), set.join(", "), conditions.join(" AND "));
         let gate = if gated { " FROM gate" } else { "" };
         Ok(format!("UPDATE {table} x SET {set}{gate} WHERE {conditions} RETURNING x.*"))
     }
 
-    fn delete(&mut self, by: &[(String, Column)], target: ObjectId, gated: bool) -> String {
+    fn delete(&mut self, by: &[(String, Column)], target: ObjectId, gated: bool) -> Result<String, Refusal> {
         let object = self.builder.document.schema.object(target);
-        let mut conditions = self.builder.key_conditions("x", by, self.field, self.selected);
+        let mut conditions = self.builder.key_conditions("x", by, self.field, self.selected)?;
         conditions.extend(existing(object, "x"));
         let (table, conditions) = (object.table.sql(), conditions.join(" AND "));
         match &object.table.soft_delete {
             Some(column) => {
                 let gate = if gated { " FROM gate" } else { "" };
-                format!(
-                    "UPDATE {table} x SET {} = now(){gate} WHERE {conditions} RETURNING x.*",
-                    quoted(column)
-                )
+                let column = quoted(column);
+                Ok(format!("UPDATE {table} x SET {column} = now(){gate} WHERE {conditions} RETURNING x.*"))
             }
             None => {
                 let gate = if gated { " USING gate" } else { "" };
-                format!("DELETE FROM {table} x{gate} WHERE {conditions} RETURNING x.*")
+                Ok(format!("DELETE FROM {table} x{gate} WHERE {conditions} RETURNING x.*"))
             }
         }
     }
@@ -412,7 +404,7 @@ fn job<'a>(
     check: Option<String>,
     effects: &'a Effects,
     selected: &Selected<'a>,
-) -> (Action, Planned) {
+) -> Result<(Action, Planned), Refusal> {
     let builder = Builder::new(document);
     let source = |name: &str| {
         builder
@@ -427,18 +419,16 @@ fn job<'a>(
     let key = effects.idempotency_key.as_ref().and_then(|path| key_of(&builder, field, selected, path));
     let type_name = document.schema.name_of(field.ty.named);
     let mut fields = Vec::new();
-    if let Ok(selection) = document.collect(None, &selected.sets) {
-        for (key, chosen) in &selection {
-            let value = match chosen.given.name.node.as_str() {
-                "__typename" => JobField::Constant(written_text(type_name)),
-                "jobId" => JobField::Id,
-                name => JobField::Arg(source(name)),
-            };
-            fields.push((written_key(key), value));
-        }
+    for (key, chosen) in &document.collect(None, &selected.sets)? {
+        let value = match chosen.given.name.node.as_str() {
+            "__typename" => JobField::Constant(written_text(type_name)),
+            "jobId" => JobField::Id,
+            name => JobField::Arg(source(name)),
+        };
+        fields.push((written_key(key), value));
     }
     let cost = Cost { fields: fields.len() as u64, lists: Vec::new() };
     let operation = Arc::from(field.name.as_str());
     let job = Job { function: function.name.clone(), check, args, key, operation, fields };
-    (Action::Job(Box::new(job)), Planned { depth: 2, cost, ..Planned::default() })
+    Ok((Action::Job(Box::new(job)), Planned { depth: 2, cost, ..Planned::default() }))
 }
