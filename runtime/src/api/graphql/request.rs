@@ -92,8 +92,9 @@ struct Body {
     operation_name: Option<String>,
     #[serde(default)]
     variables: Option<Variables>,
-    #[serde(default)]
-    extensions: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Nothing of it is used yet, but what is no object is refused.
+    #[serde(default, rename = "extensions")]
+    _extensions: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Reads the body of a POST.
@@ -104,7 +105,6 @@ pub(super) fn from_body(body: &[u8]) -> Result<Request, Unread> {
     let body: Body = serde_json::from_slice(body).map_err(|error| {
         Unread::bad(format!("the body is no JSON object with query, variables, operationName: {error}"))
     })?;
-    let _ = &body.extensions;
     request(body.query, body.operation_name, body.variables)
 }
 

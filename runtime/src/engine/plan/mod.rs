@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod bind;
+mod connection;
 pub mod cost;
 pub mod cursor;
 pub mod error;

@@ -4,6 +4,7 @@
 //! only to tables, columns, functions and types that the catalogue has, with types that can be read and written.
 //! Filters, orders, connections and inputs that the file names and does not define are made here.
 
+mod functions;
 mod generated;
 mod inputs;
 mod objects;
