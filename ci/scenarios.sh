@@ -13,6 +13,7 @@ on_containers=()
 for id in redis-refused postgres-silent-in-flight nats-cut runtime-killed services-killed services-struck; do
   on_containers+=("scenarios/chaos/$id.toml")
 done
+failed=()
 for backend in "${backends[@]}"; do
   files=("${all[@]}")
   if [ "$backend" = container ] && [ -z "${CI_ALL_SCENARIOS:-}" ]; then
@@ -22,6 +23,10 @@ for backend in "${backends[@]}"; do
     echo "--- scenarios on $backend"
   fi
   for file in "${files[@]}"; do
-    conclusive cargo run --locked -p harness -- chaos run --backend "$backend" "$file"
+    conclusive cargo run --locked -p harness -- chaos run --backend "$backend" "$file" || failed+=("$file on $backend (exit code $?)")
   done
 done
+if ((${#failed[@]})); then
+  printf 'not valid: %s\n' "${failed[@]}"
+  exit 1
+fi
