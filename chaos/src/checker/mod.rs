@@ -10,6 +10,7 @@ pub mod idempotency;
 mod keyed;
 pub mod reads;
 pub mod recovery;
+pub mod subscriptions;
 pub mod trend;
 
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ use crate::load::{CLASSES, Plan, target};
 use crate::report::{self, terminal};
 use crate::run::Run;
 use crate::scenario::runner::{self, Job};
-use crate::scenario::{Asked, INVARIANTS, Scenario, assemble, file, overlay, timeline};
+use crate::scenario::{Asked, INVARIANTS, SUBSCRIBED, Scenario, assemble, file, overlay, timeline};
 use crate::verdict::{Criterion, EXIT_BAD_FILE, Kind, Outcome, Verdict};
 
 /// Folder for runs, below the current one.
@@ -42,6 +42,12 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
     for scenario in &scenarios {
         overlay::overlay(&mut server_config, scenario)?;
     }
+    let subscribed = scenarios.iter().any(|scenario| scenario.load.subscribers > 0);
+    let invariants = INVARIANTS
+        .iter()
+        .filter(|(name, _)| subscribed || *name != SUBSCRIBED)
+        .map(|(name, _)| ((*name).to_owned(), Asked::default()))
+        .collect();
     let mut job = Job {
         title: title(name, &plan),
         why: plan.profile.title.clone(),
@@ -49,7 +55,7 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         plan,
         scenarios,
         timeline,
-        invariants: INVARIANTS.iter().map(|(name, _)| ((*name).to_owned(), Asked::default())).collect(),
+        invariants,
         backend: backend(&args.backend)?,
         settings: settings(args.toxiproxy.as_deref())?,
         server_binary: args.server.clone(),

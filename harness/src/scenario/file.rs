@@ -111,6 +111,9 @@ pub(super) struct Load {
     pub(super) arrival: Spanned<String>,
     pub(super) clients: Spanned<u32>,
     pub(super) lasts: Spanned<Human>,
+    /// Clients that only listen to the events of orders.
+    #[serde(default)]
+    pub(super) subscribers: Option<Spanned<u32>>,
     pub(super) mix: BTreeMap<Spanned<String>, u32>,
 }
 

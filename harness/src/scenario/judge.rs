@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chaos::checker::{Anomaly, Finding, Validity, acked_writes, delivery, exactly_once, idempotency, reads};
+use chaos::checker::{Anomaly, Finding, Validity, acked_writes, delivery, exactly_once, idempotency, reads,
+    subscriptions,
+};
 use chaos::fault::Evidence;
 use chaos::history::{OpId, Operation, Outcome as Came};
 
@@ -42,6 +44,7 @@ pub fn invariants(
             "no-acked-status-lost" => status(&of("updateOrderStatus"), state),
             "invoice-exactly-once" => invoices(&of("requestInvoice"), state),
             "event-at-least-once" => events(&creates, &of("updateOrderStatus"), state),
+            "event-reaches-subscribers" => subscribers(&creates, state),
             "api-equals-database" => match &state.api_unread {
                 Some(reason) => unread(name, reason),
                 None => reads::agreement(name, &state.api, &stored(state)),
@@ -105,6 +108,15 @@ fn invoices(requests: &[&Operation], state: &FinalState) -> Finding {
         .map(|i| (i.idempotency_key.clone().unwrap_or_else(|| i.job_id.clone()), i.job_id.clone()))
         .collect();
     exactly_once::check(requests, &effects)
+}
+
+/// Each subscriber has to hear of each order of this run that the database holds, acknowledged or not.
+fn subscribers(creates: &[&Operation], state: &FinalState) -> Finding {
+    let keys: BTreeSet<&str> = creates.iter().map(|o| o.key.as_str()).collect();
+    let ours = |key: &Option<String>| key.as_deref().is_some_and(|key| keys.contains(key));
+    let expected: Vec<String> =
+        state.orders.iter().filter(|o| ours(&o.idempotency_key)).map(|o| o.id.clone()).collect();
+    subscriptions::check(&expected, &state.heard)
 }
 
 /// One event has to be there for each order and each change of status of this run that the database holds,

@@ -1,5 +1,6 @@
 //! Each invariant against a planted contradiction.
 
+use chaos::checker::subscriptions::Heard;
 use chaos::history::ClassId;
 
 use super::*;
@@ -74,9 +75,14 @@ fn sound() -> (Vec<Operation>, FinalState) {
         api: [("o1", "o1|paid|10.00"), ("o2", "o2|pending|20.00")]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into(),
+        heard: vec![heard(&["o1", "o2", "o1"]), heard(&["o1", "o2"])],
         ..FinalState::default()
     };
     (operations, state)
+}
+
+fn heard(orders: &[&str]) -> Heard {
+    Heard { keys: orders.iter().map(|id| (*id).to_owned()).collect(), ended: None }
 }
 
 fn violated(operations: &[Operation], state: &FinalState) -> Vec<String> {
@@ -105,6 +111,7 @@ fn an_acknowledged_order_that_is_lost_is_named() {
     let (operations, mut state) = sound();
     state.orders.remove(1);
     state.events.remove(1);
+    state.heard = vec![heard(&["o1"])];
     assert_eq!(
         violated(&operations, &state),
         ["api-equals-database", "no-acked-write-lost", "one-order-per-key"]
@@ -124,7 +131,17 @@ fn two_orders_under_one_key_are_found() {
     let (operations, mut state) = sound();
     state.orders.push(Order { id: "o3".into(), ..state.orders[0].clone() });
     state.events.push(Event { message_id: "m3".into(), order_id: "o3".into(), ..state.events[0].clone() });
+    state.heard = vec![heard(&["o1", "o2", "o3"])];
     assert_eq!(violated(&operations, &state), ["no-acked-write-lost", "one-order-per-key"]);
+}
+
+#[test]
+fn an_event_that_one_subscriber_missed_is_found() {
+    let (operations, mut state) = sound();
+    state.heard[1] = heard(&["o2"]);
+    assert_eq!(violated(&operations, &state), ["event-reaches-subscribers"]);
+    state.heard[1] = Heard { ended: Some("the server closed it".into()), ..heard(&["o1", "o2"]) };
+    assert_eq!(violated(&operations, &state), ["event-reaches-subscribers"]);
 }
 
 #[test]
@@ -204,5 +221,6 @@ fn an_api_that_cannot_be_read_leaves_the_other_invariants_judged() {
     state.api_unread = Some("no answer".into());
     state.orders.remove(1);
     state.events.remove(1);
+    state.heard = vec![heard(&["o1"])];
     assert_eq!(violated(&operations, &state), ["no-acked-write-lost", "one-order-per-key"]);
 }

@@ -22,6 +22,7 @@ pub mod recovery;
 pub mod runner;
 pub mod steady_state;
 pub mod suggest;
+mod subscribers;
 mod tally;
 pub mod timeline;
 pub mod window;
@@ -44,15 +45,19 @@ pub const CLASSES: [&str; 6] =
 pub const TARGETS: [&str; 4] = ["postgres", "redis", "nats", "runtime"];
 
 /// Invariants that `judge` knows, and the operation class without which each proves nothing.
-pub const INVARIANTS: [(&str, &str); 7] = [
+pub const INVARIANTS: [(&str, &str); 8] = [
     ("no-acked-write-lost", "createOrder"),
     ("no-write-out-of-nothing", "createOrder"),
     ("one-order-per-key", "createOrder"),
     ("no-acked-status-lost", "updateOrderStatus"),
     ("invoice-exactly-once", "requestInvoice"),
     ("event-at-least-once", "createOrder"),
+    ("event-reaches-subscribers", "createOrder"),
     ("api-equals-database", "createOrder"),
 ];
+
+/// The invariant that needs subscribers.
+pub const SUBSCRIBED: &str = "event-reaches-subscribers";
 
 /// The invariant that counts deliveries under one message id.
 pub const REPEATS: &str = "event-at-least-once";
@@ -100,6 +105,8 @@ pub struct Load {
     /// Arrivals per second.
     pub rate: f64,
     pub users: u32,
+    /// Clients that listen to the events of orders from before the load until the final state was read.
+    pub subscribers: u32,
     pub lasts: Duration,
     /// Weights by class name; classes that are absent are not issued.
     pub mix: BTreeMap<String, u32>,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use async_nats::jetstream;
+use chaos::checker::subscriptions::Heard;
 use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,8 @@ pub struct FinalState {
     pub invoices: Vec<Invoice>,
     /// Rows of the outbox that are not marked published.
     pub outbox_unpublished: u64,
+    /// What each subscriber heard; empty when the run has none.
+    pub heard: Vec<Heard>,
     /// All messages of the stream, in order.
     pub events: Vec<Event>,
     /// Orders that the API was asked about.

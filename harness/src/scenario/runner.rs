@@ -21,6 +21,7 @@ use super::injector::{self, Done};
 use super::possible;
 use super::probe::{self, Probe};
 use super::readback::{self, FinalState, Sources};
+use super::subscribers::Subscribers;
 use super::window::{Phases, Span};
 use super::{Inject, Invariants, Scenario, judge, timeline};
 use crate::environment::{
@@ -184,12 +185,19 @@ impl UnderWay<'_> {
         let prober = tokio::spawn(ask(self.paths(), base_url.clone(), self.run.clone(), watch.clone()));
 
         self.job.plan.ours.extend(self.environment.process_roots().await);
+        let count = self.job.scenarios.iter().map(|scenario| scenario.load.subscribers).max().unwrap_or(0);
+        let subscribers = Subscribers::open(&base_url, count).await?;
         let (outcome, done) = self.strike(&recorder, &base_url).await?;
         let load_span = Span { from_ns: outcome.started_ns, to_ns: outcome.ended_ns };
         evidence.load = Some(outcome);
         evidence.done = done;
 
-        let settled = self.settle(&base_url).await;
+        let mut settled = self.settle(&base_url).await;
+        // After settling, so that the last events had time to come.
+        let heard = subscribers.heard().await?;
+        if let Ok((state, _)) = &mut settled {
+            state.heard = heard;
+        }
         let end =
             Span { from_ns: settled.as_ref().map_or(self.run.now_ns(), |s| s.1), to_ns: self.run.now_ns() };
         watch.cancel();

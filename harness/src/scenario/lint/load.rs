@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use toml::Spanned;
+
 use super::Lint;
 use crate::scenario::file::Written;
 use crate::scenario::{CLASSES, Load};
+
+/// Each of them hears every event: more would measure the harness.
+const SUBSCRIBERS_MAX: u32 = 256;
 
 impl Lint {
     pub(super) fn load(&mut self, written: &Written) -> Load {
@@ -25,6 +30,18 @@ impl Lint {
                 mix.insert(class.get_ref().clone(), *weight);
             }
         }
-        Load { rate, users: *written.load.clients.get_ref(), lasts: written.load.lasts.get_ref().0, mix }
+        let subscribers = written.load.subscribers.as_ref().map_or(0, |count| *count.get_ref());
+        if subscribers > SUBSCRIBERS_MAX {
+            let span = written.load.subscribers.as_ref().map_or(0..0, Spanned::span);
+            let message = format!("{subscribers} subscribers are more than the harness keeps");
+            self.say("S025", span, message, "too many", format!("at most {SUBSCRIBERS_MAX}"));
+        }
+        Load {
+            rate,
+            users: *written.load.clients.get_ref(),
+            subscribers,
+            lasts: written.load.lasts.get_ref().0,
+            mix,
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::diagnostic::Diagnostic;
 use super::file::Written;
 use super::{
     Asked, DRAINED, Drain, Expectation, INVARIANTS, Invariants, Load, REPEATS, Recover, Scenario,
-    SteadyState, Window, suggest,
+    SUBSCRIBED, SteadyState, Window, suggest,
 };
 
 pub(super) const SCHEMA: &str = "scenario/v1";
@@ -100,6 +100,11 @@ impl Lint {
                 let message =
                     format!("invariant `{}` needs `{class}`, which the mix never issues", name.get_ref());
                 let help = format!("add `{class} = 1` to [load].mix");
+                self.say("S015", name.span(), message, "would check nothing", help);
+            }
+            if name.get_ref() == SUBSCRIBED && load.subscribers == 0 {
+                let message = format!("invariant `{SUBSCRIBED}` needs subscribers, and there are none");
+                let help = "add `subscribers = 4` to [load]".to_owned();
                 self.say("S015", name.span(), message, "would check nothing", help);
             }
             if let Some(least) = &options.min_repetitions
