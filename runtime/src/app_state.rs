@@ -13,14 +13,18 @@ use crate::cache;
 use crate::cache::metrics::CacheMetrics;
 use crate::cache::response::ResponseCache;
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{self, Config, Mode};
 use crate::engine::Settings;
+use crate::engine::health::SchemaCheck;
 use crate::engine::job::FunctionExecutor;
 use crate::engine::limits::Limits;
 use crate::engine::loader::{self, Parts, Served, Source};
 use crate::engine::metrics::EngineMetrics;
+use crate::engine::persisted::{self, Persisted, Rules};
 use crate::engine::plan_cache::Bounds;
 use crate::error::{Classify, ErrorKind, chain};
+use crate::events::Hub;
+use crate::events::metrics::SubscriptionMetrics;
 use crate::observability::health::HealthChecker;
 use crate::observability::metrics::Metrics;
 use crate::outbox::Relay;
@@ -61,6 +65,9 @@ pub enum Error {
     /// The schema does not fit the database, or cannot be read.
     #[error(transparent)]
     Schema(#[from] loader::Error),
+    /// The operations that callers may name cannot be read.
+    #[error(transparent)]
+    Persisted(#[from] persisted::Error),
 }
 
 impl Classify for Error {
@@ -71,6 +78,7 @@ impl Classify for Error {
             Self::Nats(error) => error.kind(),
             Self::Spool { source, .. } => source.kind(),
             Self::Schema(error) => error.kind(),
+            Self::Persisted(_) => ErrorKind::BadInput,
         }
     }
 }
@@ -82,6 +90,16 @@ pub type WorkerFactory = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()>
 pub struct AppState {
     /// Answers GraphQL.
     pub served: Served,
+    /// Operations that callers name.
+    pub persisted: Arc<Persisted>,
+    /// Where subscriptions get their events.
+    pub hub: Hub,
+    /// What subscriptions may take.
+    pub subscriptions: config::graphql::Subscriptions,
+    /// Whether the page for trying operations is served.
+    pub mode: Mode,
+    /// Operations in one request; 0 takes no lists of them.
+    pub batch_max: usize,
     cache: Option<ResponseCache>,
     postgres: Postgres,
     redis: Redis,
@@ -97,6 +115,7 @@ pub struct AppState {
 impl AppState {
     /// Makes the services and registers their metrics: once per registry.
     pub async fn build(config: &Config, metrics: &Metrics) -> Result<Self, Error> {
+        let persisted = Arc::new(persisted_operations(config)?);
         let postgres = make_postgres(config)?;
         metrics.area(|registry| registry.register_collector(Box::new(PoolCollector::new(postgres.clone()))));
         let redis = make_redis(config)?;
@@ -116,6 +135,12 @@ impl AppState {
             metrics: queue_metrics,
             poll_interval: config.queue.poll_interval,
         };
+        let subscriptions = config.graphql.subscriptions.clone();
+        let hub = Hub::new(
+            nats.clone(),
+            subscriptions.buffer as usize,
+            metrics.area(SubscriptionMetrics::register),
+        );
         let relay = Relay {
             postgres: postgres.clone(),
             nats: nats.clone(),
@@ -125,6 +150,11 @@ impl AppState {
         };
         Ok(Self {
             served,
+            persisted,
+            hub,
+            subscriptions,
+            mode: config.mode,
+            batch_max: config.graphql.max_batch as usize,
             cache,
             postgres,
             redis,
@@ -138,7 +168,7 @@ impl AppState {
         })
     }
 
-    /// Adds the checks `database`, `redis` and `nats`.
+    /// Adds the checks `database`, `redis`, `nats` and `schema`.
     pub fn add_health_checks(&self, checker: &mut HealthChecker) {
         let up = |name| self.dependencies.up(name);
         checker.add_check(DatabaseCheck { postgres: self.postgres.clone(), up: up("database") });
@@ -148,6 +178,7 @@ impl AppState {
             up: up("redis"),
         });
         checker.add_check(NatsCheck { nats: self.nats.clone(), up: up("nats") });
+        checker.add_check(SchemaCheck { served: self.served.clone() });
     }
 
     /// Every background task of the services, with its name.
@@ -160,6 +191,7 @@ impl AppState {
                 redis.maintain(stop).await;
             }),
             worker("schema", self.served.clone(), |served, stop| async move { served.follow(stop).await }),
+            worker("subscriptions", self.hub.clone(), |hub, stop| async move { hub.run(stop).await }),
             worker("outbox-relay", self.relay.clone(), |relay, stop| async move { relay.run(stop).await }),
             worker(
                 "outbox-gauge",
@@ -187,6 +219,26 @@ impl AppState {
         }
         workers
     }
+}
+
+/// The operations that callers may name.
+fn persisted_operations(config: &Config) -> Result<Persisted, persisted::Error> {
+    let table = &config.graphql.persisted;
+    let operations = if table.operations.as_os_str().is_empty() {
+        Vec::new()
+    } else {
+        persisted::read(&table.operations)?
+    };
+    let automatic = table.automatic.then_some(Bounds {
+        entries_max: table.automatic_entries as usize,
+        bytes_max: table.automatic_bytes as usize,
+    });
+    let rules = Rules { only: table.only, automatic };
+    let persisted = Persisted::new(operations, rules);
+    if persisted.listed() > 0 {
+        tracing::info!(names = persisted.listed(), only = table.only, "operations are known by name");
+    }
+    Ok(persisted)
 }
 
 /// The cache of answers that the configuration asks for.

@@ -8,7 +8,7 @@
 //! app_state
 //! migration
 //! engine
-//! cache dataloader queue outbox
+//! cache dataloader events queue outbox
 //! storage
 //! security
 //! resilience
@@ -24,6 +24,7 @@ pub mod config;
 pub mod dataloader;
 pub mod engine;
 pub mod error;
+pub mod events;
 pub mod ids;
 pub mod migration;
 pub mod observability;

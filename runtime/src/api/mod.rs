@@ -3,6 +3,7 @@
 //! [`router`] shows all layers in their order. Handlers take extractors and call one service; they
 //! hold no SQL and no policy. No route asks a dependency how it is: health is a cached report.
 
+pub mod connection;
 pub mod error;
 pub mod graphql;
 pub mod middleware;
@@ -95,6 +96,7 @@ pub fn router(frame: Frame, routes: Router) -> Router {
         .layer(DefaultBodyLimit::max(frame.limits.body_bytes_max))
         .layer(layer::from_fn_with_state(frame.clone(), middleware::body_limit::refuse_large))
         .layer(layer::from_fn_with_state(frame.clone(), middleware::timeout::give_up_late))
+        .layer(middleware::compression::layer())
         .layer(CatchPanicLayer::custom(middleware::catch_panic::answer))
         .layer(layer::from_fn_with_state(frame.clone(), middleware::metrics::count))
         .layer(layer::from_fn_with_state(frame.clone(), middleware::trace::trace))

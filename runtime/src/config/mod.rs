@@ -132,6 +132,8 @@ impl Tables {
         self.outbox.check(&mut checks.table("outbox"));
         self.queue.check(&mut checks.table("queue"));
         self.graphql.check(&mut checks.table("graphql"));
+        self.graphql.persisted.check(&mut checks.table("graphql.persisted"));
+        self.graphql.subscriptions.check(&mut checks.table("graphql.subscriptions"));
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }

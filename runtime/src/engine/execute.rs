@@ -23,13 +23,13 @@ use super::{Answer, Inner, Stage};
 use crate::error::ErrorKind;
 
 /// What a root field came to: its value's bytes, or that null stands where it may not.
-struct Done {
+pub(super) struct Done {
     value: Result<Vec<u8>, NullHere>,
     failures: Vec<Failure>,
 }
 
 impl Done {
-    fn failed(failure: Failure, nullable: bool) -> Self {
+    pub(super) fn failed(failure: Failure, nullable: bool) -> Self {
         let value = if nullable { Ok(b"null".to_vec()) } else { Err(NullHere) };
         Self { value, failures: vec![failure] }
     }
@@ -74,7 +74,7 @@ impl Inner {
         done.unwrap_or_else(|failure| Done::failed(failure.at(&root.key, root.pos), root.nullable))
     }
 
-    async fn rows(
+    pub(super) async fn rows(
         &self,
         statement: &Statement,
         sizes: &[u32],
@@ -245,13 +245,13 @@ impl Inner {
 }
 
 /// Why a statement gave no rows.
-enum Failed {
+pub(super) enum Failed {
     Refused(Failure),
     Database(crate::storage::postgres::Error),
 }
 
 impl Failed {
-    fn failure(self, inner: &Inner, wrote: bool) -> Failure {
+    pub(super) fn failure(self, inner: &Inner, wrote: bool) -> Failure {
         match self {
             Self::Refused(failure) => failure,
             Self::Database(error) => of_database(&inner.schema, &error, wrote),
@@ -277,7 +277,7 @@ fn row_key(row: &PgRow) -> Vec<Option<String>> {
     (0..row.len()).map(|at| raw(row, at).map(|raw| String::from_utf8_lossy(raw).into_owned())).collect()
 }
 
-fn render(root: &RootPlan, answer: &Rows, rows: &[PgRow], sizes: &[u32]) -> Done {
+pub(super) fn render(root: &RootPlan, answer: &Rows, rows: &[PgRow], sizes: &[u32]) -> Done {
     let mut out = Vec::with_capacity(64 + rows.len() * 128);
     let mut renderer = Renderer::new(&mut out, &root.key, sizes);
     let mut row = Vec::new();
@@ -360,7 +360,7 @@ impl Output {
 }
 
 /// Puts the roots together.
-fn assemble(roots: &[RootPlan], done: Vec<Done>, mut failures: Vec<Failure>) -> Output {
+pub(super) fn assemble(roots: &[RootPlan], done: Vec<Done>, mut failures: Vec<Failure>) -> Output {
     let bytes: usize = done.iter().map(|done| done.value.as_ref().map_or(4, Vec::len)).sum();
     let mut data = Vec::with_capacity(bytes + 64 * roots.len() + 2);
     if !failures.is_empty() || done.iter().any(|done| done.value.is_err()) {

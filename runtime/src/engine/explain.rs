@@ -62,7 +62,8 @@ pub fn statements(plan: &Plan) -> Vec<(String, &Statement)> {
                 all.extend(write.after.iter().map(|after| (format!("{}, its answer", root.key), after)));
                 all.extend(write.replay.iter().map(|replay| (format!("{}, a known key", root.key), replay)));
             }
-            Action::Constant(_) | Action::Introspection | Action::Job(_) | Action::Subscribe(_) => {}
+            Action::Subscribe(subscribe) => all.push((root.key.to_string(), &subscribe.read)),
+            Action::Constant(_) | Action::Introspection | Action::Job(_) => {}
         }
     }
     all

@@ -14,15 +14,18 @@ pub mod encode;
 pub mod error;
 mod execute;
 pub mod explain;
+pub mod health;
 pub mod job;
 pub mod limits;
 pub mod loader;
 pub mod metrics;
+pub mod persisted;
 pub mod plan;
 pub mod plan_cache;
 mod prepare;
 pub mod render;
 pub mod schema;
+pub mod subscription;
 
 use std::sync::Arc;
 
@@ -138,10 +141,9 @@ impl Engine {
         self.inner.graphql.sdl()
     }
 
-    /// Whether the request's operation only reads; `None` when it cannot be read at all.
-    pub async fn is_query(&self, request: &Request) -> Option<bool> {
-        let prepared = self.inner.prepare(request).await.ok()?;
-        Some(prepared.kind() == OperationType::Query)
+    /// What the request's operation is; `None` when it cannot be read at all.
+    pub async fn kind(&self, request: &Request) -> Option<OperationType> {
+        Some(self.inner.prepare(request).await.ok()?.kind())
     }
 
     /// Answers a request.

@@ -26,23 +26,24 @@ pub struct Bounds {
 pub struct Evicted(pub usize);
 
 /// Values by text, least recently used first out.
-pub struct TextCache<T> {
+pub struct TextCache<T: ?Sized> {
     bounds: Bounds,
     inner: Mutex<Inner<T>>,
 }
 
-struct Inner<T> {
+struct Inner<T: ?Sized> {
     entries: HashMap<Arc<str>, Entry<T>>,
     bytes: usize,
     clock: u64,
 }
 
-struct Entry<T> {
+struct Entry<T: ?Sized> {
     value: Arc<T>,
     used: u64,
+    weight: usize,
 }
 
-impl<T> TextCache<T> {
+impl<T: ?Sized> TextCache<T> {
     /// An empty cache.
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, inner: Mutex::new(Inner { entries: HashMap::new(), bytes: 0, clock: 0 }) }
@@ -60,24 +61,28 @@ impl<T> TextCache<T> {
 
     /// Keeps a value; answers how many had to go for it.
     pub fn insert(&self, text: &str, value: Arc<T>) -> Evicted {
-        if text.len() > self.bounds.bytes_max || self.bounds.entries_max == 0 {
+        self.insert_weighing(text, value, text.len())
+    }
+
+    /// As [`insert`](Self::insert), of a value that has other bytes than its key.
+    pub fn insert_weighing(&self, text: &str, value: Arc<T>, weight: usize) -> Evicted {
+        if weight > self.bounds.bytes_max || self.bounds.entries_max == 0 {
             return Evicted(0);
         }
         let mut inner = self.inner.lock();
         inner.clock += 1;
         let used = inner.clock;
         let key: Arc<str> = Arc::from(text);
-        if inner.entries.insert(key, Entry { value, used }).is_none() {
-            inner.bytes += text.len();
-        }
+        let replaced = inner.entries.insert(key, Entry { value, used, weight });
+        inner.bytes += weight;
+        inner.bytes -= replaced.map_or(0, |replaced| replaced.weight);
         let mut evicted = 0;
         while inner.entries.len() > self.bounds.entries_max || inner.bytes > self.bounds.bytes_max {
             // A scan, since this is rare and the cache is small; an order beside the map would cost each hit.
             let oldest =
                 inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(text, _)| text.clone());
             let Some(oldest) = oldest else { break };
-            inner.entries.remove(&oldest);
-            inner.bytes -= oldest.len();
+            inner.bytes -= inner.entries.remove(&oldest).map_or(0, |entry| entry.weight);
             evicted += 1;
         }
         Evicted(evicted)

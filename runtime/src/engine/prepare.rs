@@ -143,6 +143,9 @@ impl Inner {
             sizes.push(match &root.action {
                 Action::Read(statement, _) => arguments::sizes(statement, &variables).map_err(refuse)?,
                 Action::Write(write) => arguments::sizes(&write.change, &variables).map_err(refuse)?,
+                Action::Subscribe(subscribe) => {
+                    arguments::sizes(&subscribe.read, &variables).map_err(refuse)?
+                }
                 _ => Vec::new(),
             });
         }

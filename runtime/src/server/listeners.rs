@@ -2,6 +2,7 @@
 //!
 //! At most `connections_max` are open; the next wait in the system's backlog. When told to stop,
 //! no connection is accepted, idle ones close, and those with a request finish it within the grace.
+//! A connection that became a WebSocket counts as open, and is waited for and cut, as any other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower::util::MapRequest;
 
+use crate::api::connection::Connection;
 use crate::observability::metrics::Gauge;
 
 /// A caller who has not sent the head of a request by then is cut off.
@@ -51,13 +55,15 @@ pub async fn run(
             () = stop.cancelled() => break,
             accepted = accept(&listener, &permits) => accepted,
         };
-        let connection =
-            Connection { router: router.clone(), stop: stop.clone(), open: Open::new(&active, permit) };
-        let cut = cut.clone();
-        connections.spawn(async move {
+        // Tracked by what is open and not by the task: a WebSocket outlives the task that accepted it.
+        let open = Open::new(&active, permit, connections.token());
+        let cut = cut.child_token();
+        let connection = Connection::new(stop.clone(), cut.clone(), Arc::new(open));
+        let router = router.clone();
+        tokio::spawn(async move {
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = connection.serve(stream) => {}
+                () = serve(stream, router, connection) => {}
             }
         });
     }
@@ -95,36 +101,32 @@ fn is_of_the_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-struct Connection {
-    router: Router,
-    stop: CancellationToken,
-    open: Open,
-}
-
-impl Connection {
-    async fn serve(self, stream: TcpStream) {
-        let Self { router, stop, open } = self;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "connection without TCP_NODELAY");
+async fn serve(stream: TcpStream, router: Router, connection: Connection) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "connection without TCP_NODELAY");
+    }
+    let stop = connection.ending.clone();
+    let tell = move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        request
+    };
+    let service = TowerToHyperService::new(MapRequest::new(router, tell));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut served = std::pin::pin!(served);
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
         }
-        let service = TowerToHyperService::new(router);
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_READ_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = result {
-            // Callers hang up and send nonsense all the time; neither is our failure.
-            tracing::debug!(%error, "connection ended with an error");
-        }
-        drop(open);
+    };
+    if let Err(error) = result {
+        // Callers hang up and send nonsense all the time; neither is our failure.
+        tracing::debug!(%error, "connection ended with an error");
     }
 }
 
@@ -132,12 +134,13 @@ impl Connection {
 struct Open {
     active: Gauge,
     _permit: OwnedSemaphorePermit,
+    _tracked: TaskTrackerToken,
 }
 
 impl Open {
-    fn new(active: &Gauge, permit: OwnedSemaphorePermit) -> Self {
+    fn new(active: &Gauge, permit: OwnedSemaphorePermit, tracked: TaskTrackerToken) -> Self {
         active.inc();
-        Self { active: active.clone(), _permit: permit }
+        Self { active: active.clone(), _permit: permit, _tracked: tracked }
     }
 }
 

@@ -184,6 +184,8 @@ fn with_server_side_limits(options: PgConnectOptions, query_timeout: Duration) -
     let statement_timeout = query_timeout + Duration::from_millis(250);
     options.application_name("fraiseql-server").statement_cache_capacity(256).options([
         ("statement_timeout", statement_timeout.as_millis().to_string()),
+        // A statement whose caller has left ends, instead of holding its locks until its timeout.
+        ("client_connection_check_interval", "500".to_owned()),
         ("idle_in_transaction_session_timeout", "10000".to_owned()),
         ("tcp_keepalives_idle", "15".to_owned()),
         ("tcp_keepalives_interval", "5".to_owned()),

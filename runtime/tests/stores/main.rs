@@ -9,6 +9,8 @@ mod cache;
 mod catalogue;
 mod functions;
 mod health;
+mod http;
+mod http_audit;
 mod json_writing;
 mod migration_examples;
 mod migrations;
@@ -18,6 +20,7 @@ mod outbox_stream;
 mod pool;
 mod queue;
 mod spool;
+mod subscriptions;
 mod support;
 
 use std::process::ExitCode;
@@ -151,6 +154,26 @@ fn all() -> Vec<(&'static str, Start)> {
             a_repetition_is_dropped_within_the_window_and_kept_after_it,
             a_stream_that_is_there_gets_the_window_and_keeps_everything_else,
             the_window_is_not_longer_than_the_stream_keeps_messages;
+        http_audit:
+            every_must_and_should_of_graphql_over_http_holds;
+        http:
+            listed_operations_are_executed_by_name_and_nothing_else_is,
+            an_operation_is_registered_by_its_first_caller,
+            a_list_of_operations_is_answered_by_a_list,
+            answers_from_a_thousand_bytes_on_are_compressed,
+            a_caller_who_leaves_takes_the_statement_along,
+            a_server_without_a_schema_says_so,
+            the_page_for_trying_operations_needs_nothing_from_elsewhere;
+        subscriptions:
+            an_order_is_told_to_every_subscriber_as_it_selected,
+            a_filter_lets_through_what_is_asked_for,
+            a_slow_client_is_closed_and_the_others_are_not,
+            events_of_a_time_without_nats_follow_in_order,
+            a_subscription_outlives_the_database,
+            the_protocol_is_kept_and_who_breaks_it_is_closed,
+            who_does_not_begin_in_time_or_comes_as_one_too_many_is_refused,
+            the_end_of_the_server_is_told,
+            other_operations_are_answered_as_events_too;
         health:
             each_dependency_is_seen_to_go_and_to_come_back,
             a_silent_dependency_is_unhealthy_within_the_limit;

@@ -5,21 +5,34 @@
 //! `application/json` with 200 for every request that could be read. Each error carries `extensions.code`, and its
 //! message tells the caller nothing about SQL or addresses.
 
+mod live;
+mod page;
 mod request;
+mod sse;
+mod websocket;
 
+use std::sync::Arc;
+
+use async_graphql::parser::types::OperationType;
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Extension, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use self::request::{Media, Unread};
+use self::live::Live;
+use self::request::{Asked, Media, Posted, Unread};
+use super::connection::Connection;
 use super::middleware::metrics::MetricsError;
 use crate::app_state::AppState;
+use crate::config::Mode;
 use crate::engine::loader::Served;
-use crate::engine::{Answer, Request, Stage};
+use crate::engine::persisted::{Persisted, Refused};
+use crate::engine::{Answer, Engine, Request, Stage};
 use crate::error::ErrorKind;
 
 /// Path of the route and its methods, so that its series exist before the first request.
@@ -27,76 +40,195 @@ pub const ROUTES: [(&str, &str); 2] = [("POST", PATH), ("GET", PATH)];
 
 const PATH: &str = "/graphql";
 
-/// The route with its state.
-pub fn router(state: &AppState) -> Router {
-    Router::new().route(PATH, get(read).post(execute)).with_state(state.served.clone())
+/// What the handlers share.
+#[derive(Clone)]
+struct Api {
+    served: Served,
+    persisted: Arc<Persisted>,
+    /// Operations in one request; 0 takes no lists.
+    batch_max: usize,
+    live: Live,
 }
 
-async fn execute(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
-    let media = match Media::wanted(headers.get(ACCEPT)) {
-        Ok(media) => media,
-        Err(unread) => return refuse(Media::Json, &unread),
+/// The route with its state.
+pub fn router(state: &AppState) -> Router {
+    let api = Api {
+        served: state.served.clone(),
+        persisted: state.persisted.clone(),
+        batch_max: state.batch_max,
+        live: Live::new(state.hub.clone(), state.subscriptions.clone()),
     };
-    let request =
-        request::content_is_json(headers.get(CONTENT_TYPE)).and_then(|()| request::from_body(&body));
-    match request {
-        Ok(request) => answer(&served, media, &request).await,
-        Err(unread) => refuse(media, &unread),
+    let routes = Router::new().route(PATH, get(read).post(execute));
+    let routes = if state.mode == Mode::Development { routes.merge(page::router()) } else { routes };
+    routes.with_state(api)
+}
+
+/// The head of a request: what the caller takes, and over which connection.
+struct Head {
+    /// `None`: a stream of events and nothing else.
+    media: Option<Media>,
+    events: bool,
+    connection: Connection,
+}
+
+impl Head {
+    fn read(headers: &HeaderMap, connection: Option<Extension<Connection>>) -> Result<Self, Unread> {
+        let accept = headers.get(ACCEPT);
+        Ok(Self {
+            media: Media::wanted(accept)?,
+            events: request::takes_events(accept),
+            connection: connection.map_or_else(Connection::detached, |Extension(connection)| connection),
+        })
+    }
+
+    /// For an answer that is no stream.
+    fn plain(&self) -> Media {
+        self.media.unwrap_or(Media::Json)
+    }
+
+    /// Whether the answer is a stream: nothing else is taken, or it is a subscription.
+    async fn streams(&self, api: &Api, asked: &Asked) -> bool {
+        if self.media.is_none() || !self.events {
+            return self.media.is_none();
+        }
+        let Some(engine) = api.served.current() else { return false };
+        let Ok(request) = asked.clone().resolve(&api.persisted) else { return false };
+        engine.kind(&request).await == Some(OperationType::Subscription)
     }
 }
 
-async fn read(State(served): State<Served>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let media = match Media::wanted(headers.get(ACCEPT)) {
-        Ok(media) => media,
+async fn execute(
+    State(api): State<Api>,
+    connection: Option<Extension<Connection>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let head = match Head::read(&headers, connection) {
+        Ok(head) => head,
         Err(unread) => return refuse(Media::Json, &unread),
     };
-    let request = match request::from_query(query.as_deref().unwrap_or_default()) {
-        Ok(request) => request,
+    let media = head.plain();
+    let posted = request::content_is_json(headers.get(CONTENT_TYPE))
+        .and_then(|()| request::from_body(&body, api.batch_max));
+    let posted = match posted {
+        Ok(posted) => posted,
         Err(unread) => return refuse(media, &unread),
     };
-    if let Some(engine) = served.current()
-        && engine.is_query(&request).await == Some(false)
-    {
+    let Some(engine) = api.served.current() else { return not_loaded(media) };
+    match posted {
+        Posted::One(asked) if head.streams(&api, &asked).await => {
+            sse::answer(api, head.connection, asked).await
+        }
+        Posted::One(asked) => respond(media, api.answer(&engine, asked).await),
+        Posted::Batch(batch) => api.answer_all(&engine, media, batch).await,
+    }
+}
+
+async fn read(
+    State(api): State<Api>,
+    connection: Option<Extension<Connection>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    if headers.contains_key(UPGRADE) {
+        let connection = connection.map_or_else(Connection::detached, |Extension(connection)| connection);
+        return match upgrade {
+            Ok(upgrade) => websocket::upgrade(api, connection, &headers, upgrade),
+            Err(rejection) => rejection.into_response(),
+        };
+    }
+    let head = match Head::read(&headers, connection) {
+        Ok(head) => head,
+        Err(unread) => return refuse(Media::Json, &unread),
+    };
+    let media = head.plain();
+    let asked = match request::from_query(query.as_deref().unwrap_or_default()) {
+        Ok(asked) => asked,
+        Err(unread) => return refuse(media, &unread),
+    };
+    let Some(engine) = api.served.current() else { return not_loaded(media) };
+    let request = match asked.clone().resolve(&api.persisted) {
+        Ok(request) => request,
+        Err(refused) => return respond(media, Err(refused)),
+    };
+    if engine.kind(&request).await == Some(OperationType::Mutation) {
         let message = "GET only reads: send a mutation with POST";
         let unread = Unread { status: StatusCode::METHOD_NOT_ALLOWED, message: message.to_owned() };
         let mut response = refuse(media, &unread);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    answer(&served, media, &request).await
+    if head.streams(&api, &asked).await {
+        return sse::answer(api, head.connection, asked).await;
+    }
+    respond(media, Ok(engine.execute(&request).await))
 }
 
-async fn answer(served: &Served, media: Media, request: &Request) -> Response {
-    let Some(engine) = served.current() else { return not_loaded(media) };
-    let Answer { body, stage, failed } = engine.execute(request).await;
-    let status = match (media, stage) {
-        (Media::GraphqlResponse, Stage::Refused) if !failed => StatusCode::BAD_REQUEST,
-        (Media::GraphqlResponse, Stage::Refused) => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::OK,
-    };
-    let mut response = respond(media, status, body);
+impl Api {
+    async fn answer(&self, engine: &Engine, asked: Asked) -> Result<Answer, Refused> {
+        let request: Request = asked.resolve(&self.persisted)?;
+        Ok(engine.execute(&request).await)
+    }
+
+    /// One after another: a mutation in a list may count on those before it.
+    async fn answer_all(&self, engine: &Engine, media: Media, batch: Vec<Asked>) -> Response {
+        let (mut body, mut failed) = (vec![b'['], false);
+        for (at, asked) in batch.into_iter().enumerate() {
+            if at > 0 {
+                body.push(b',');
+            }
+            match self.answer(engine, asked).await {
+                Ok(answer) => {
+                    body.extend_from_slice(&answer.body);
+                    failed |= answer.failed;
+                }
+                Err(refused) => body.extend(errors(&refused.to_string(), refused.code())),
+            }
+        }
+        body.push(b']');
+        send(media, StatusCode::OK, body, failed)
+    }
+}
+
+fn respond(media: Media, answer: Result<Answer, Refused>) -> Response {
+    match answer {
+        Ok(Answer { body, stage, failed }) => {
+            let status = match (media, stage) {
+                (Media::GraphqlResponse, Stage::Refused) if !failed => StatusCode::BAD_REQUEST,
+                (Media::GraphqlResponse, Stage::Refused) => StatusCode::INTERNAL_SERVER_ERROR,
+                _ => StatusCode::OK,
+            };
+            send(media, status, body, failed)
+        }
+        Err(refused) => {
+            // A client that registers operations sends the text next, and takes any other status for a failed request.
+            let asks_for_text = refused == Refused::NotFound && media == Media::Json;
+            let status = if asks_for_text { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+            send(media, status, errors(&refused.to_string(), refused.code()), false)
+        }
+    }
+}
+
+fn send(media: Media, status: StatusCode, body: Vec<u8>, failed: bool) -> Response {
+    let content_type = HeaderValue::from_static(media.name());
+    let mut response = (status, [(CONTENT_TYPE, content_type)], body).into_response();
     if failed {
         response.extensions_mut().insert(MetricsError);
     }
     response
 }
 
-fn respond(media: Media, status: StatusCode, body: Vec<u8>) -> Response {
-    (status, [(CONTENT_TYPE, HeaderValue::from_static(media.name()))], body).into_response()
-}
-
 /// A request that is none of GraphQL: its status says so under both media types.
 fn refuse(media: Media, unread: &Unread) -> Response {
-    let code = ErrorKind::BadInput.code();
-    respond(media, unread.status, errors(&unread.message, code))
+    send(media, unread.status, errors(&unread.message, ErrorKind::BadInput.code()), false)
 }
 
 /// The database was not there since the start, so nobody knows whether the schema fits it.
 fn not_loaded(media: Media) -> Response {
     let body = errors("the schema is not loaded yet", ErrorKind::Unavailable.code());
-    let mut response = respond(media, StatusCode::SERVICE_UNAVAILABLE, body);
+    let mut response = send(media, StatusCode::SERVICE_UNAVAILABLE, body, true);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response.extensions_mut().insert(MetricsError);
     response
 }
 

@@ -2,6 +2,7 @@
 
 pub mod body_limit;
 pub mod catch_panic;
+pub mod compression;
 pub mod metrics;
 pub mod request_id;
 pub mod security_headers;

@@ -15,10 +15,14 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::api::Frame;
+use crate::engine;
+use crate::observability::health::UNHEALTHY;
 
 #[derive(Debug, Serialize)]
 struct Short {
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 pub(super) fn router() -> Router<Arc<Frame>> {
@@ -33,16 +37,21 @@ async fn health(State(frame): State<Arc<Frame>>) -> Response {
 
 /// A degraded server is ready: it has a fallback for what is away. One that ends is not.
 async fn ready(State(frame): State<Arc<Frame>>) -> Response {
-    let (code, status) = if frame.draining.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else if frame.health.latest().is_serving() {
-        (StatusCode::OK, "ready")
+    let (code, status, reason) = if frame.draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining", None)
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+        let report = frame.health.latest();
+        if report.is_serving() {
+            (StatusCode::OK, "ready", None)
+        } else {
+            let schema = report.checks.get(engine::health::NAME);
+            let missing = schema.is_some_and(|check| check.status == UNHEALTHY);
+            (StatusCode::SERVICE_UNAVAILABLE, "not_ready", missing.then_some("schema not loaded"))
+        }
     };
-    (code, Json(Short { status })).into_response()
+    (code, Json(Short { status, reason })).into_response()
 }
 
 async fn livez() -> Json<Short> {
-    Json(Short { status: "alive" })
+    Json(Short { status: "alive", reason: None })
 }

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod bind;
+mod by_key;
 mod connection;
 pub mod cost;
 pub mod cursor;
@@ -14,6 +15,7 @@ mod page;
 mod read;
 pub mod select;
 pub mod shape;
+mod subscribe;
 mod write;
 
 use std::collections::BTreeSet;
@@ -28,7 +30,7 @@ use self::cost::Cost;
 use self::error::Refusal;
 use self::select::{Document, Selected};
 use self::shape::{ObjectShape, PageShape, ValueShape, written_key, written_text};
-use crate::engine::schema::model::{CacheControl, FieldKind};
+use crate::engine::schema::model::{CacheControl, FieldKind, Named};
 
 /// A compiled operation.
 #[derive(Debug, Clone)]
@@ -78,7 +80,22 @@ pub enum Action {
     /// Queues a job.
     Job(Box<Job>),
     /// Waits for events.
-    Subscribe(String),
+    Subscribe(Box<Subscribe>),
+}
+
+/// A subscription: which events, and what is answered to each.
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    /// The subject's last part.
+    pub event: String,
+    /// Keys of the payload with what each must be, and its type; null asks for nothing.
+    pub filter: Vec<(String, Source, Named)>,
+    /// Keys of the payload that are the row's key.
+    pub key: Vec<String>,
+    /// Reads the row by that key.
+    pub read: Statement,
+    /// What its columns are.
+    pub answer: Answer,
 }
 
 /// A job that is queued.
@@ -181,6 +198,9 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
         OperationType::Subscription => &schema.subscription,
     };
     let selection = document.collect(None, &[&operation.selection_set.node])?;
+    if operation.ty == OperationType::Subscription {
+        subscribe::check_root(operation, &selection)?;
+    }
     let mut plan = Plan {
         kind: operation.ty,
         roots: Vec::new(),
@@ -252,9 +272,7 @@ fn plan_root(
 ) -> Result<(Action, Planned), Refusal> {
     check_required(document, field, selected)?;
     match &field.kind {
-        FieldKind::Event { event } => {
-            Ok((Action::Subscribe(event.clone()), Planned { depth: 1, ..Planned::default() }))
-        }
+        FieldKind::Event(source) => subscribe::root(document, field, source, selected),
         FieldKind::Lookup(_) | FieldKind::List(_) => read::root(document, field, selected),
         FieldKind::Function(function) if !document.schema.mutation.contains_key(&field.name) => {
             read::function(document, field, function, selected)

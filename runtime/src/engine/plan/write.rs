@@ -7,15 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_graphql::parser::types::SelectionSet;
-
 use super::args::{Arg, Source};
 use super::bind::{Given, Param};
+use super::by_key::{choose, has_key, select_by_key};
 use super::cost::Cost;
 use super::error::Refusal;
-use super::read::{Builder, Frame, existing, leaf, row_there};
+use super::read::{Builder, existing, leaf, row_there};
 use super::select::{Document, Selected};
-use super::shape::{ObjectShape, written_key, written_text};
+use super::shape::{written_key, written_text};
 use super::{Absent, Action, Answer, Job, JobField, Planned, Statement, Write};
 use crate::engine::schema::model::{
     Column, Effects, Event, Field, FieldKind, Function, Input, Insert, Named, ObjectId, Returns, quoted,
@@ -46,15 +45,6 @@ struct Change<'a, 'b> {
     field: &'a Field,
     selected: &'b Selected<'a>,
     effects: &'a Effects,
-}
-
-/// What is selected of the changed row.
-struct Chosen {
-    frame: Frame,
-    shape: ObjectShape,
-    cost: Cost,
-    /// Whether other rows than the changed one are.
-    relational: bool,
 }
 
 impl<'a> Change<'a, '_> {
@@ -304,16 +294,9 @@ impl<'a> Change<'a, '_> {
     /// Reads the row that a function has made, by its key, with everything that belongs to it.
     fn after(&self, target: ObjectId) -> Result<Statement, Refusal> {
         let mut builder = Builder::new(self.builder.document);
-        let object = builder.document.schema.object(target);
         let chosen = choose(&mut builder, "t0", target, &self.selected.sets)?;
-        let mut conditions = Vec::new();
-        for (part, column) in object.table.key.iter().enumerate() {
-            let place = builder.param(Param::Given(Given::Key(part)));
-            conditions.push(format!("t0.{} = {place}::text::{}", quoted(&column.name), column.sql_type));
-        }
-        let (list, table, joins) = (chosen.frame.list(), object.table.sql(), &chosen.frame.joins);
-        let sql = format!("SELECT {list} FROM {table} t0{joins} WHERE {}", conditions.join(" AND "));
-        Ok(builder.statement(sql))
+        let conditions = has_key(&mut builder, target);
+        Ok(select_by_key(builder, target, &chosen.frame, &conditions))
     }
 
     /// Reads the answer that the key got first: the row as it was then, what belongs to it as it is now.
@@ -331,21 +314,6 @@ impl<'a> Change<'a, '_> {
         );
         Ok(builder.statement(sql))
     }
-}
-
-/// Selects of the row `alias`, always in the same order, so that one shape reads the columns of several statements.
-fn choose<'a>(
-    builder: &mut Builder<'a>,
-    alias: &str,
-    target: ObjectId,
-    sets: &[&'a SelectionSet],
-) -> Result<Chosen, Refusal> {
-    // The row's own alias is taken.
-    let _ = builder.alias();
-    let mut frame = Frame::default();
-    let (shape, cost) = builder.object(&mut frame, alias, target, sets, 2)?;
-    let relational = !frame.joins.is_empty() || frame.columns.iter().any(|column| !column.starts_with(alias));
-    Ok(Chosen { frame, shape, cost, relational })
 }
 
 fn on_conflict(insert: &Insert, columns: &[&String]) -> String {

@@ -223,11 +223,19 @@ pub enum FieldKind {
         /// What is done besides.
         effects: Effects,
     },
-    /// Root of a subscription: events of the outbox with this name.
-    Event {
-        /// The subject's last part.
-        event: String,
-    },
+    /// Root of a subscription: events of the outbox.
+    Event(EventSource),
+}
+
+/// Where a subscription's answers come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSource {
+    /// The subject's last part.
+    pub event: String,
+    /// Keys of the payload that are the key of the row that is answered.
+    pub key: Vec<String>,
+    /// Argument → key of the payload that must be equal.
+    pub filter: Vec<(String, String)>,
 }
 
 /// How rows of another table belong to a row.

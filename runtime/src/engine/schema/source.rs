@@ -91,7 +91,7 @@ const DIRECTIVES: &[(&str, &[Place], &[&str])] = {
         ("idempotent", &[Field], &["key"]),
         ("emits", &[Field], &["event", "payload"]),
         ("job", &[Field], &["name", "function", "check"]),
-        ("subscription", &[Field], &["event"]),
+        ("subscription", &[Field], &["event", "key"]),
         ("cacheControl", &[Field], &["maxAge", "scope", "staleIfError"]),
         ("value", &[EnumValue], &["text"]),
         ("deprecated", &[Field, EnumValue], &["reason"]),

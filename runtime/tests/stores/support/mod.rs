@@ -1,6 +1,8 @@
 //! The stores that the tests share, and a shop of its own for each test.
 
 pub mod blog;
+pub mod http;
+pub mod live;
 pub mod orders;
 mod shop;
 pub mod stream;
@@ -17,6 +19,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub use http::Front;
 pub use orders::order;
 pub use shop::Shop;
 

@@ -39,8 +39,9 @@ pub struct Shop {
     pub nats: Link,
     /// Stream of the events; subjects begin with the same word.
     pub stream: String,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     settings: toml::Table,
+    mode: &'static str,
     folder: tempfile::TempDir,
     stop: CancellationToken,
     workers: JoinSet<()>,
@@ -54,6 +55,11 @@ impl Shop {
 
     /// As [`Shop::open`], with settings of the test's own: dotted keys, one a line.
     pub async fn open_with(stage: &Stage, settings: &str) -> Self {
+        Self::open_as(stage, settings, "development").await
+    }
+
+    /// As [`Shop::open_with`], in `production` or `development`.
+    pub async fn open_as(stage: &Stage, settings: &str, mode: &'static str) -> Self {
         let number = stage.number();
         let database = stage.database(number).await;
         let limits = Migrations::default();
@@ -75,10 +81,21 @@ impl Shop {
         merge(&mut table, toml::from_str(&own).expect("the shop's own settings"));
 
         let (state, metrics) =
-            build(&table, [&postgres, &redis, &nats]).await.expect("the services are made");
+            build(&table, mode, [&postgres, &redis, &nats]).await.expect("the services are made");
         let (stop, workers) = (CancellationToken::new(), JoinSet::new());
-        let mut shop =
-            Self { state, postgres, redis, nats, stream, metrics, settings: table, folder, stop, workers };
+        let mut shop = Self {
+            state,
+            postgres,
+            redis,
+            nats,
+            stream,
+            metrics,
+            settings: table,
+            mode,
+            folder,
+            stop,
+            workers,
+        };
         shop.run(SEED).await;
         shop.connect().await;
         shop
@@ -100,7 +117,7 @@ impl Shop {
         while let Some(ended) = self.workers.join_next().await {
             ended.expect("no worker panics");
         }
-        let Self { state, postgres, redis, nats, stream, settings, folder, .. } = self;
+        let Self { state, postgres, redis, nats, stream, settings, mode, folder, .. } = self;
         drop(state);
         // The spool's writer ends a moment after its last handle; another process would not be let in before.
         let segments = spool_files(folder.path());
@@ -113,9 +130,9 @@ impl Shop {
             meanwhile(last);
         }
         let (state, metrics) =
-            build(&settings, [&postgres, &redis, &nats]).await.expect("the services are made");
+            build(&settings, mode, [&postgres, &redis, &nats]).await.expect("the services are made");
         let (stop, workers) = (CancellationToken::new(), JoinSet::new());
-        Self { state, postgres, redis, nats, stream, metrics, settings, folder, stop, workers }
+        Self { state, postgres, redis, nats, stream, metrics, settings, mode, folder, stop, workers }
     }
 
     /// Starts what keeps the connections up, and waits until NATS is connected too.
@@ -128,6 +145,11 @@ impl Shop {
             if report.status == "healthy" { Ok(()) } else { Err(format!("{report:?}")) }
         })
         .await;
+    }
+
+    /// What the services were made with.
+    pub fn config(&self) -> Config {
+        config(&self.settings, self.mode, [&self.postgres, &self.redis, &self.nats])
     }
 
     /// Places an order.
@@ -215,18 +237,23 @@ impl Shop {
 
 async fn build(
     settings: &toml::Table,
-    [postgres, redis, nats]: [&Link; 3],
+    mode: &str,
+    links: [&Link; 3],
 ) -> Result<(AppState, Metrics), fraiseql_runtime::app_state::Error> {
+    let config = config(settings, mode, links);
+    let metrics = Metrics::new();
+    Ok((AppState::build(&config, &metrics).await?, metrics))
+}
+
+fn config(settings: &toml::Table, mode: &str, [postgres, redis, nats]: [&Link; 3]) -> Config {
     let environment = Environment::from([
         ("DATABASE_URL", postgres.through.as_str()),
         ("REDIS_URL", redis.through.as_str()),
         ("NATS_URL", nats.through.as_str()),
+        ("FRAISEQL_ENV", mode),
     ]);
     let text = toml::to_string(settings).expect("TOML");
-    let config =
-        Config::parse(&text, "stores.toml", &environment).expect("the shop's configuration is valid");
-    let metrics = Metrics::new();
-    Ok((AppState::build(&config, &metrics).await?, metrics))
+    Config::parse(&text, "stores.toml", &environment).expect("the shop's configuration is valid")
 }
 
 fn spool_files(folder: &Path) -> Vec<PathBuf> {

@@ -10,6 +10,7 @@ mod inputs;
 mod objects;
 mod relations;
 mod roots;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 

@@ -85,11 +85,7 @@ impl Compiler<'_> {
                 FieldKind::Delete { by, effects: self.effects(given, Some(target)) }
             }
             "job" => self.job(given, ty)?,
-            _ => {
-                let event = directive(all, "subscription")?.required("event", &mut self.problems);
-                self.row_of(given, ty)?;
-                FieldKind::Event { event }
-            }
+            _ => FieldKind::Event(self.event_source(given, ty)?),
         };
         if ty.list.is_some() && ["idempotent", "emits"].iter().any(|name| directive(all, name).is_some()) {
             let message = "a change of several rows has neither one answer to keep nor one event to emit";
@@ -114,7 +110,7 @@ impl Compiler<'_> {
         None
     }
 
-    fn row_of(&mut self, given: &Positioned<FieldDefinition>, ty: TypeRef) -> Option<ObjectId> {
+    pub(super) fn row_of(&mut self, given: &Positioned<FieldDefinition>, ty: TypeRef) -> Option<ObjectId> {
         match ty.named {
             Named::Object(id) if ty.list.is_none() && self.tables.contains_key(&id) => Some(id),
             _ => {

@@ -1,0 +1,28 @@
+//! The connection that a request came over, for handlers that keep it for longer than an answer takes.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+/// In the extensions of every request. Whoever holds it keeps the connection counted as open.
+#[derive(Clone)]
+pub struct Connection {
+    /// Cancelled when the server begins to end: say what is left to say, and close.
+    pub ending: CancellationToken,
+    /// Cancelled when the time for that is over; cancelling it cuts this connection alone.
+    pub cut: CancellationToken,
+    _open: Arc<dyn Any + Send + Sync>,
+}
+
+impl Connection {
+    /// `open` is dropped with the last clone.
+    pub fn new(ending: CancellationToken, cut: CancellationToken, open: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { ending, cut, _open: open }
+    }
+
+    /// One that nobody ends, for a router without a listener.
+    pub fn detached() -> Self {
+        Self::new(CancellationToken::new(), CancellationToken::new(), Arc::new(()))
+    }
+}
