@@ -33,6 +33,11 @@ if ((${#targets[@]} == 0)); then
   done
 fi
 
+# What libFuzzer would put into a dictionary is some hundred lines of each run, and nothing that it says of the target.
+without_dictionary() {
+  sed -u '/^###### Recommended dictionary\. ######/,/^###### End of recommended dictionary\. ######/d'
+}
+
 failed=()
 for target in "${targets[@]}"; do
   printf '\n=== fuzz %s for %s s\n' "$target" "$seconds"
@@ -55,7 +60,7 @@ for target in "${targets[@]}"; do
   # Inputs that take long are tried less often, since a few of them would leave no time for the rest.
   if ! "$program" "$found" "corpus/$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
     -entropic_scale_per_exec_time=1 \
-    -print_final_stats=1 -verbosity=0 -artifact_prefix="$artifacts/" "${words[@]}"; then
+    -print_final_stats=1 -verbosity=0 -artifact_prefix="$artifacts/" "${words[@]}" 2>&1 | without_dictionary; then
     failed+=("$target")
     # The newest one is that of this run.
     input=$(find "$artifacts" -type f -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')

@@ -34,6 +34,8 @@ use crate::queue::fallback::Fallback;
 use crate::queue::metrics::QueueMetrics;
 use crate::queue::redis::RedisQueue;
 use crate::queue::worker::{self, Worker as JobWorker};
+use crate::security::api_key::ApiKeys;
+use crate::security::guard::{Caller, Guards};
 use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
 use crate::storage::metrics::{DependencyMetrics, PoolCollector};
 use crate::storage::nats::{self, Nats};
@@ -100,6 +102,8 @@ pub struct AppState {
     pub mode: Mode,
     /// Operations in one request; 0 takes no lists of them.
     pub batch_max: usize,
+    /// Whom callers may show to be.
+    pub api_keys: ApiKeys,
     cache: Option<ResponseCache>,
     postgres: Postgres,
     redis: Redis,
@@ -155,6 +159,7 @@ impl AppState {
             subscriptions,
             mode: config.mode,
             batch_max: config.graphql.max_batch as usize,
+            api_keys: api_keys(config),
             cache,
             postgres,
             redis,
@@ -241,6 +246,16 @@ fn persisted_operations(config: &Config) -> Result<Persisted, persisted::Error> 
     Ok(persisted)
 }
 
+/// The keys of the configuration, whose hashes it has checked.
+fn api_keys(config: &Config) -> ApiKeys {
+    let mut keys = ApiKeys::default();
+    for key in &config.auth.api_keys {
+        let caller = Caller::known(key.id.as_str(), key.roles.iter().cloned());
+        keys = keys.clone().with(&key.sha256, caller).unwrap_or(keys);
+    }
+    keys
+}
+
 /// The cache of answers that the configuration asks for.
 fn response_cache(config: &Config, redis: &Redis, metrics: &Metrics) -> Option<ResponseCache> {
     let table = &config.cache.response;
@@ -273,6 +288,7 @@ async fn serve(
         },
         introspection: table.introspection,
         subject_prefix: config.nats.subject_prefix.clone(),
+        guards: Guards::default(),
     };
     let source = Source {
         path: table.schema.clone(),

@@ -30,7 +30,9 @@ pub fn variables(
             problems.push(Refusal::input(pos, format!("${name} has a type that is not for input")));
             continue;
         };
-        let value = match (given.get(name), definition.node.default_value()) {
+        // Not by the method of this name, which makes null of no default: a variable that was not given is none.
+        let default = definition.node.default_value.as_ref().map(|value| &value.node);
+        let value = match (given.get(name), default) {
             (Some(value), _) => value,
             (None, Some(default)) => default,
             (None, None) if ty.nullable => continue,
@@ -237,6 +239,19 @@ mod tests {
             Some(Value::from("9223372036854775807"))
         );
         assert_eq!(scalar(Scalar::BigInt, "\"9223372036854775808\""), None);
+    }
+
+    #[test]
+    fn a_variable_that_was_not_given_is_not_null() {
+        let text = "query ($none: Int, $null: Int, $default: Int = 2) { x }";
+        let document = async_graphql::parser::parse_query(text).expect("an operation");
+        let (_, operation) = document.operations.iter().next().expect("an operation");
+        let mut given = Variables::default();
+        given.insert(Name::new("null"), Value::Null);
+        let coerced = variables(&Schema::default(), &operation.node, &given).expect("right");
+        assert_eq!(coerced.get("none"), None);
+        assert_eq!(coerced.get("null"), Some(&Value::Null));
+        assert_eq!(coerced.get("default"), Some(&Value::from(2)));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::prepare::Planned;
 use super::schema::model::{Named, Schema};
 use super::{Answer, Engine, Inner, Request, refused};
 use crate::error::{Classify, ErrorKind};
+use crate::security::guard::Caller;
 
 /// The payload of an event.
 pub type Payload = serde_json::Map<String, Json>;
@@ -35,16 +36,21 @@ pub struct Subscription {
 }
 
 impl Engine {
-    /// Plans a subscription; `None` when the operation is another one, which is for [`execute`](Self::execute).
+    /// Plans a subscription of this caller; `None` when the operation is another one, which is for [`execute_as`](Self::execute_as).
     ///
     /// # Errors
     /// The answer to a subscription that is refused.
-    pub async fn subscribe(&self, request: &Request) -> Result<Option<Subscription>, Answer> {
+    pub async fn subscribe(
+        &self,
+        request: &Request,
+        caller: &Caller,
+    ) -> Result<Option<Subscription>, Answer> {
         let prepared = self.inner.prepare(request).await.map_err(|failures| refused(&failures))?;
         if prepared.kind() != OperationType::Subscription {
             return Ok(None);
         }
         let planned = self.inner.plan(request).await.map_err(|failures| refused(&failures))?;
+        self.inner.let_in(&planned.plan, caller).map_err(|failures| refused(&failures))?;
         Ok(Some(Subscription { engine: self.clone(), planned }))
     }
 }

@@ -106,12 +106,12 @@ impl Api {
             Ok(request) => request,
             Err(refused) => return say(&out, refusal(errors(&refused.to_string(), refused.code()))).await,
         };
-        match engine.subscribe(&request).await {
+        match engine.subscribe(&request, &self.caller).await {
             Ok(Some(subscription)) => self.tell(subscription, out, ending).await,
             Ok(None) => {
-                let Answer { body, stage, .. } = engine.execute(&request).await;
+                let Answer { body, stage, .. } = engine.execute_as(&request, &self.caller).await;
                 match stage {
-                    Stage::Refused => say(&out, refusal(body)).await,
+                    Stage::Refused | Stage::Unauthenticated | Stage::Forbidden => say(&out, refusal(body)).await,
                     Stage::Executed => say(&out, vec![Outcome::Next(body.into()), Outcome::Complete]).await,
                 }
             }

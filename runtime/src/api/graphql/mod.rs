@@ -5,6 +5,7 @@
 //! `application/json` with 200 for every request that could be read. Each error carries `extensions.code`, and its
 //! message tells the caller nothing about SQL or addresses.
 
+mod caller;
 mod live;
 mod page;
 mod request;
@@ -18,6 +19,7 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, RawQuery, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -34,15 +36,17 @@ use crate::engine::loader::Served;
 use crate::engine::persisted::{Persisted, Refused};
 use crate::engine::{Answer, Engine, Request, Stage};
 use crate::error::ErrorKind;
+use crate::security::guard::Caller;
 
 /// Path of the route and its methods, so that its series exist before the first request.
 pub const ROUTES: [(&str, &str); 2] = [("POST", PATH), ("GET", PATH)];
 
 const PATH: &str = "/graphql";
 
-/// What the handlers share.
+/// What a handler needs, and for whom it works.
 #[derive(Clone)]
 struct Api {
+    caller: Caller,
     served: Served,
     persisted: Arc<Persisted>,
     /// Operations in one request; 0 takes no lists.
@@ -53,12 +57,14 @@ struct Api {
 /// The route with its state.
 pub fn router(state: &AppState) -> Router {
     let api = Api {
+        caller: Caller::Anonymous,
         served: state.served.clone(),
         persisted: state.persisted.clone(),
         batch_max: state.batch_max,
         live: Live::new(state.hub.clone(), state.subscriptions.clone()),
     };
-    let routes = Router::new().route(PATH, get(read).post(execute));
+    let identified = from_fn_with_state(Arc::new(state.api_keys.clone()), caller::identify);
+    let routes = Router::new().route(PATH, get(read).post(execute)).layer(identified);
     let routes = if state.mode == Mode::Development { routes.merge(page::router()) } else { routes };
     routes.with_state(api)
 }
@@ -99,10 +105,12 @@ impl Head {
 
 async fn execute(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let api = Api { caller, ..api };
     let head = match Head::read(&headers, connection) {
         Ok(head) => head,
         Err(unread) => return refuse(Media::Json, &unread),
@@ -126,11 +134,13 @@ async fn execute(
 
 async fn read(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     connection: Option<Extension<Connection>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let api = Api { caller, ..api };
     if headers.contains_key(UPGRADE) {
         let connection = connection.map_or_else(Connection::detached, |Extension(connection)| connection);
         return match upgrade {
@@ -162,13 +172,13 @@ async fn read(
     if head.streams(&api, &asked).await {
         return sse::answer(api, head.connection, asked).await;
     }
-    respond(media, Ok(engine.execute(&request).await))
+    respond(media, Ok(engine.execute_as(&request, &api.caller).await))
 }
 
 impl Api {
     async fn answer(&self, engine: &Engine, asked: Asked) -> Result<Answer, Refused> {
         let request: Request = asked.resolve(&self.persisted)?;
-        Ok(engine.execute(&request).await)
+        Ok(engine.execute_as(&request, &self.caller).await)
     }
 
     /// One after another: a mutation in a list may count on those before it.
@@ -197,6 +207,8 @@ fn respond(media: Media, answer: Result<Answer, Refused>) -> Response {
             let status = match (media, stage) {
                 (Media::GraphqlResponse, Stage::Refused) if !failed => StatusCode::BAD_REQUEST,
                 (Media::GraphqlResponse, Stage::Refused) => StatusCode::INTERNAL_SERVER_ERROR,
+                (Media::GraphqlResponse, Stage::Unauthenticated) => StatusCode::UNAUTHORIZED,
+                (Media::GraphqlResponse, Stage::Forbidden) => StatusCode::FORBIDDEN,
                 _ => StatusCode::OK,
             };
             send(media, status, body, failed)

@@ -43,6 +43,8 @@ pub(super) fn root<'a>(
     let mut filter = Vec::new();
     for (argument, key) in &source.filter {
         if let Some(arg @ Arg::Leaf(_)) = builder.arg(field, selected, argument) {
+            // An event that comes tells of the column what a row of a list would.
+            builder.ask_column(target, key);
             filter.push((key.clone(), arg.source(), field.args[argument.as_str()].ty.named));
         }
     }
