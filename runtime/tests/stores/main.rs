@@ -10,6 +10,7 @@ mod catalogue;
 mod functions;
 mod health;
 mod json_writing;
+mod lists;
 mod migration_examples;
 mod migrations;
 mod orders;
@@ -85,6 +86,8 @@ fn all() -> Vec<(&'static str, Start)> {
             filters_reach_through_relations_and_are_values_only,
             wrong_variables_are_all_told_at_once,
             introspection_and_data_are_answered_together;
+        lists:
+            the_last_rows_of_a_nested_list_come_in_the_order_of_the_list;
         pool:
             a_statement_that_takes_too_long_gives_up_its_connection_and_the_pool_lives_on,
             an_order_that_timed_out_behind_a_lock_is_placed_once_when_it_is_repeated,

@@ -94,7 +94,7 @@ impl<'a> Builder<'a> {
         let at = frame.column(records);
         let cost = Cost { fields: 0, lists: vec![(0, rows.size, cost)] };
         let items_nullable = field.ty.list.unwrap_or_default();
-        Ok((ValueShape::List(at, Box::new(shape), items_nullable), cost))
+        Ok((ValueShape::List(at, Box::new(shape), items_nullable, rows.backwards), cost))
     }
 
     /// `array(SELECT row(…) FROM …)`.
