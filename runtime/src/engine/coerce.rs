@@ -30,7 +30,9 @@ pub fn variables(
             problems.push(Refusal::input(pos, format!("${name} has a type that is not for input")));
             continue;
         };
-        let value = match (given.get(name), definition.node.default_value()) {
+        // Not `default_value()`, which has null for a variable that may be null: what is not given is no null.
+        let default = definition.node.default_value.as_ref().map(|default| &default.node);
+        let value = match (given.get(name), default) {
             (Some(value), _) => value,
             (None, Some(default)) => default,
             (None, None) if ty.nullable => continue,

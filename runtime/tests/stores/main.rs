@@ -9,6 +9,7 @@ mod cache;
 mod catalogue;
 mod functions;
 mod health;
+mod input;
 mod json_writing;
 mod lists;
 mod migration_examples;
@@ -88,6 +89,9 @@ fn all() -> Vec<(&'static str, Start)> {
             introspection_and_data_are_answered_together;
         lists:
             the_last_rows_of_a_nested_list_come_in_the_order_of_the_list;
+        input:
+            every_problem_of_the_variables_is_told_at_once,
+            what_stands_for_something_else_is_read_as_that;
         pool:
             a_statement_that_takes_too_long_gives_up_its_connection_and_the_pool_lives_on,
             an_order_that_timed_out_behind_a_lock_is_placed_once_when_it_is_repeated,

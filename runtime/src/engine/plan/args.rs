@@ -235,6 +235,37 @@ fn from_literal(schema: &Schema, ty: TypeRef, literal: &Literal, variables: &Var
     }
 }
 
+/// Whether null stands in a literal for something that takes none; `path` then ends there. A variable that may be null
+/// passes validation where it has a default, and a caller can give null for it all the same (section 5.8.5).
+pub fn has_forbidden_null(
+    schema: &Schema,
+    ty: TypeRef,
+    literal: &Literal,
+    variables: &Variables,
+    path: &mut String,
+) -> bool {
+    let end = path.len();
+    let mut within = |step: &str, ty: TypeRef, literal: &Literal| {
+        path.truncate(end);
+        path.push('.');
+        path.push_str(step);
+        has_forbidden_null(schema, ty, literal, variables, path)
+    };
+    match (literal, ty.named) {
+        (Literal::Variable(name), _) => !ty.nullable && variables.get(name) == Some(&Value::Null),
+        (Literal::List(items), _) => {
+            let Some(nullable) = ty.list else { return false };
+            let item = TypeRef { list: None, nullable, ..ty };
+            items.iter().enumerate().any(|(at, literal)| within(&at.to_string(), item, literal))
+        }
+        (Literal::Object(given), Named::Input(id)) => given.iter().any(|(name, literal)| {
+            let field = schema.input(id).fields.get(name.as_str());
+            field.is_some_and(|field| within(name, field.ty, literal))
+        }),
+        _ => false,
+    }
+}
+
 /// Inside a JSON scalar nothing has a type.
 fn free(literal: &Literal, variables: &Variables) -> Source {
     match literal {

@@ -234,8 +234,9 @@ impl<'a> Builder<'a> {
             };
             let descending = match source.read(self.document.variables) {
                 Value::Enum(word) => word == "DESC",
-                Value::String(word) => word == "DESC",
-                _ => false,
+                other => {
+                    return Err(Refusal::input(pos, format!("orderBy.{name}: {other} is no SortDirection")));
+                }
             };
             let Some(column) = object.column(name) else {
                 return Err(Refusal::input(pos, format!("orderBy: there is no field {name}")));
