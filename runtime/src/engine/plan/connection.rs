@@ -37,7 +37,13 @@ impl<'a> Builder<'a> {
             let field = self.page_field(&mut inner, &alias, target, chosen, depth, &mut parts)?;
             fields.push((written_key(key), Arc::from(*key), field));
         }
+        let known = self.params.len();
         let rows = self.rows(field, list, target, &alias, selected)?;
+        if !parts.rows {
+            // Arguments are checked all the same, but what the text does not use must not be sent: one text is prepared
+            // once, whoever else has it.
+            self.params.truncate(known);
+        }
         let cursor = if parts.cursors {
             rows.sort
                 .iter()
