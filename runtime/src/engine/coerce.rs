@@ -30,8 +30,8 @@ pub fn variables(
             problems.push(Refusal::input(pos, format!("${name} has a type that is not for input")));
             continue;
         };
-        // Not by the method of this name, which makes null of no default: a variable that was not given is none.
-        let default = definition.node.default_value.as_ref().map(|value| &value.node);
+        // Not `default_value()`, which has null for a variable that may be null: what is not given is no null.
+        let default = definition.node.default_value.as_ref().map(|default| &default.node);
         let value = match (given.get(name), default) {
             (Some(value), _) => value,
             (None, Some(default)) => default,

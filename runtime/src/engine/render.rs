@@ -3,7 +3,9 @@
 //! Promises: what is written is valid JSON of the shape whatever the bytes are; null where null may not stand takes the
 //! nearest object that may be null with it and is an error with its path (specification, section 6.4.4).
 
-use crate::engine::encode::{ArrayReader, PgType, RecordReader, write_array, write_null, write_string};
+use crate::engine::encode::{
+    ArrayReader, Error, PgType, RecordReader, write_array, write_null, write_string,
+};
 use crate::engine::plan::cursor;
 use crate::engine::plan::shape::{
     Body, EdgeField, FieldShape, InfoField, Keyed, Leaf, ObjectShape, PageField, PageShape, ValueShape,
@@ -155,8 +157,8 @@ impl<'a> Renderer<'a> {
                 None => self.missing(nullable),
             },
             ValueShape::Object(shape) => self.object(shape, row, nullable),
-            ValueShape::List(at, shape, items_nullable) => match column(*at) {
-                Some(raw) => self.list(shape, raw, *items_nullable, nullable),
+            ValueShape::List(at, shape, items_nullable, backwards) => match column(*at) {
+                Some(raw) => self.list(shape, raw, *items_nullable, *backwards, nullable),
                 None => self.missing(nullable),
             },
             ValueShape::Page(shape) => self.page_or_null(shape, row, nullable),
@@ -232,9 +234,30 @@ impl<'a> Renderer<'a> {
         self.null(nullable)
     }
 
-    fn list(&mut self, shape: &'a ObjectShape, raw: &[u8], items_nullable: bool, nullable: bool) -> Written {
-        let mark = self.out.len();
+    fn list(
+        &mut self,
+        shape: &'a ObjectShape,
+        raw: &[u8],
+        items_nullable: bool,
+        backwards: bool,
+        nullable: bool,
+    ) -> Written {
         let Ok(records) = ArrayReader::new(raw) else { return self.malformed(nullable) };
+        if backwards {
+            let records: Vec<_> = records.collect();
+            return self.records(shape, records.into_iter().rev(), items_nullable, nullable);
+        }
+        self.records(shape, records, items_nullable, nullable)
+    }
+
+    fn records<'r>(
+        &mut self,
+        shape: &'a ObjectShape,
+        records: impl Iterator<Item = Result<Option<&'r [u8]>, Error>>,
+        items_nullable: bool,
+        nullable: bool,
+    ) -> Written {
+        let mark = self.out.len();
         let mut columns = Vec::new();
         self.out.push(b'[');
         for (at, record) in records.enumerate() {
@@ -435,7 +458,7 @@ impl<'a> Renderer<'a> {
 
 /// The columns of a record; `None` when it cannot be read.
 fn record_columns<'r>(
-    record: Result<Option<&'r [u8]>, crate::engine::encode::Error>,
+    record: Result<Option<&'r [u8]>, Error>,
     columns: &mut Vec<Option<&'r [u8]>>,
 ) -> Option<()> {
     columns.clear();

@@ -7,15 +7,21 @@
 mod blog;
 mod cache;
 mod catalogue;
+mod differential;
+mod differential_test;
 mod functions;
 mod guards;
 mod health;
 mod http;
 mod http_audit;
 mod import;
+mod injection;
+mod input;
 mod json_writing;
+mod lists;
 mod migration_examples;
 mod migrations;
+mod operations;
 mod orders;
 mod outbox;
 mod outbox_stream;
@@ -92,6 +98,23 @@ fn all() -> Vec<(&'static str, Start)> {
             introspection_and_data_are_answered_together,
             bombs_of_fragments_and_of_introspection_are_refused,
             a_variable_that_was_not_given_changes_nothing;
+        differential_test:
+            every_planted_bug_is_seen,
+            seeds_that_found_a_difference_find_none,
+            the_engine_answers_what_a_naive_executor_does;
+        lists:
+            the_last_rows_of_a_nested_list_come_in_the_order_of_the_list;
+        operations:
+            each_becomes_the_sql_and_the_shape_of_its_snapshot,
+            each_reads_no_large_table_in_full,
+            each_is_as_many_statements_as_it_has_roots;
+        injection:
+            hostile_arguments_of_every_query_change_nothing_and_find_nothing,
+            hostile_names_are_refused_before_the_database_sees_them,
+            hostile_texts_are_written_and_read_back_as_they_are;
+        input:
+            every_problem_of_the_variables_is_told_at_once,
+            what_stands_for_something_else_is_read_as_that;
         pool:
             a_statement_that_takes_too_long_gives_up_its_connection_and_the_pool_lives_on,
             an_order_that_timed_out_behind_a_lock_is_placed_once_when_it_is_repeated,

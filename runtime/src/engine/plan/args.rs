@@ -235,6 +235,37 @@ fn from_literal(schema: &Schema, ty: TypeRef, literal: &Literal, variables: &Var
     }
 }
 
+/// Whether null stands in a literal for something that takes none; `path` then ends there. A variable that may be null
+/// passes validation where it has a default, and a caller can give null for it all the same (section 5.8.5).
+pub fn has_forbidden_null(
+    schema: &Schema,
+    ty: TypeRef,
+    literal: &Literal,
+    variables: &Variables,
+    path: &mut String,
+) -> bool {
+    let end = path.len();
+    let mut within = |step: &str, ty: TypeRef, literal: &Literal| {
+        path.truncate(end);
+        path.push('.');
+        path.push_str(step);
+        has_forbidden_null(schema, ty, literal, variables, path)
+    };
+    match (literal, ty.named) {
+        (Literal::Variable(name), _) => !ty.nullable && variables.get(name) == Some(&Value::Null),
+        (Literal::List(items), _) => {
+            let Some(nullable) = ty.list else { return false };
+            let item = TypeRef { list: None, nullable, ..ty };
+            items.iter().enumerate().any(|(at, literal)| within(&at.to_string(), item, literal))
+        }
+        (Literal::Object(given), Named::Input(id)) => given.iter().any(|(name, literal)| {
+            let field = schema.input(id).fields.get(name.as_str());
+            field.is_some_and(|field| within(name, field.ty, literal))
+        }),
+        _ => false,
+    }
+}
+
 /// Inside a JSON scalar nothing has a type.
 fn free(literal: &Literal, variables: &Variables) -> Source {
     match literal {
@@ -272,11 +303,42 @@ pub fn signature(schema: &Schema, ty: TypeRef, value: Option<&Value>, into: &mut
             for (at, (name, field)) in schema.input(id).fields.iter().enumerate() {
                 if let Some(value) = given.get(name.as_str()) {
                     into.push_str(&at.to_string());
+                    // Else null in fields 1 and 2 was null in field 102.
+                    into.push(':');
                     signature(schema, field.ty, Some(value), into);
                 }
             }
             into.push('}');
         }
         (Some(_), _) => into.push('v'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::engine::encode::Scalar;
+    use crate::engine::schema::model::{Input, InputId, InputRole};
+
+    #[test]
+    fn other_fields_that_are_null_are_another_structure() {
+        let ty = TypeRef { named: Named::Scalar(Scalar::String), list: None, nullable: true };
+        let field = |at: usize| Argument { name: format!("f{at}"), description: None, ty, default: None };
+        let fields = (0..110).map(|at| (format!("f{at}"), field(at))).collect();
+        let (columns, column_types) = (HashMap::new(), HashMap::new());
+        let role = InputRole::Values;
+        let input = Input { name: "I".to_owned(), description: None, role, fields, columns, column_types };
+        let schema = Schema { inputs: vec![input], ..Schema::default() };
+        let of = |names: &[&str]| {
+            let object = names.iter().map(|name| (Name::new(name), Value::Null)).collect();
+            let mut signature = String::new();
+            let ty = TypeRef { named: Named::Input(InputId(0)), list: None, nullable: true };
+            super::signature(&schema, ty, Some(&Value::Object(object)), &mut signature);
+            signature
+        };
+        assert_ne!(of(&["f1", "f2"]), of(&["f102"]));
+        assert_ne!(of(&["f10"]), of(&["f1", "f0"]));
     }
 }

@@ -245,7 +245,8 @@ fn one(schema: &Schema, value: &Argument, given: &Value) -> Result<Bound, Refusa
         Value::Boolean(flag) if value.pg == PgType::Bool => return Ok(Bound::Bool(*flag)),
         Value::Number(number) => number.to_string(),
         Value::String(text) => match value.named {
-            Named::Enum(id) => enum_text(schema, id, text).ok_or_else(wrong)?,
+            // In JSON a name is a text; coerced variables have names by now, and in an operation a text is none.
+            Named::Enum(_) => return Err(wrong()),
             _ => text.clone(),
         },
         Value::Enum(name) => match value.named {

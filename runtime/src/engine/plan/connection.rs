@@ -41,7 +41,13 @@ impl<'a> Builder<'a> {
             fields.push((written_key(key), Arc::from(*key), field));
         }
         cost.fields += parts.info;
+        let known = self.params.len();
         let rows = self.rows(field, list, target, &alias, selected)?;
+        if !parts.rows {
+            // Arguments are checked all the same, but what the text does not use must not be sent: one text is prepared
+            // once, whoever else has it.
+            self.params.truncate(known);
+        }
         let cursor = if parts.cursors {
             self.ask_columns(target, rows.sort.iter().map(|key| &key.column));
             rows.sort

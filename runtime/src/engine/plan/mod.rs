@@ -26,7 +26,7 @@ use async_graphql::parser::types::{OperationDefinition, OperationType};
 use async_graphql::{Pos, Variables};
 
 pub use self::access::Need;
-use self::args::{Arg, Source, resolve};
+use self::args::{Arg, Source, has_forbidden_null, resolve};
 use self::bind::{Param, Size};
 use self::cost::Cost;
 use self::error::Refusal;
@@ -314,8 +314,8 @@ fn plan_root(
     }
 }
 
-/// Refuses null for an argument that takes none: a variable that may be null passes validation where it has a default,
-/// and a caller can give null for it all the same (specification, section 5.8.5).
+/// Refuses null for an argument that takes none, and for a part of one: a variable that may be null passes validation
+/// where it has a default, and a caller can give null for it all the same (specification, section 5.8.5).
 fn check_required(
     document: Document<'_>,
     field: &crate::engine::schema::model::Field,
@@ -327,6 +327,13 @@ fn check_required(
         if matches!(arg, None | Some(Arg::Null)) {
             let pos = given.map_or(selected.pos, |value| value.pos);
             return Err(Refusal::input(pos, format!("{name} must not be null")));
+        }
+    }
+    for (name, value) in &selected.given.arguments {
+        let Some(argument) = field.args.get(name.node.as_str()) else { continue };
+        let mut path = name.node.to_string();
+        if has_forbidden_null(document.schema, argument.ty, &value.node, document.variables, &mut path) {
+            return Err(Refusal::input(value.pos, format!("{path} must not be null")));
         }
     }
     Ok(())

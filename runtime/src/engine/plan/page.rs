@@ -97,7 +97,7 @@ impl<'a> Builder<'a> {
         let at = frame.column(records);
         let cost = Cost { fields: 0, lists: vec![(0, rows.size, cost)] };
         let items_nullable = field.ty.list.unwrap_or_default();
-        Ok((ValueShape::List(at, Box::new(shape), items_nullable), cost))
+        Ok((ValueShape::List(at, Box::new(shape), items_nullable, rows.backwards), cost))
     }
 
     /// `array(SELECT row(…) FROM …)`.
@@ -244,8 +244,9 @@ impl<'a> Builder<'a> {
             };
             let descending = match source.read(self.document.variables) {
                 Value::Enum(word) => word == "DESC",
-                Value::String(word) => word == "DESC",
-                _ => false,
+                other => {
+                    return Err(Refusal::input(pos, format!("orderBy.{name}: {other} is no SortDirection")));
+                }
             };
             let Some(column) = object.column(name) else {
                 return Err(Refusal::input(pos, format!("orderBy: there is no field {name}")));

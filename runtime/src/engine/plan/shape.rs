@@ -66,8 +66,8 @@ pub enum ValueShape {
     Array(usize, Leaf, bool),
     /// An object in the same row.
     Object(Box<ObjectShape>),
-    /// Records in a column; whether null may stand for one.
-    List(usize, Box<ObjectShape>, bool),
+    /// Records in a column; whether null may stand for one; whether they come in the wrong order.
+    List(usize, Box<ObjectShape>, bool, bool),
     /// A page of records in a column.
     Page(Box<PageShape>),
 }

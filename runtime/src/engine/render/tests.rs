@@ -79,7 +79,7 @@ fn shape(fields: &[Typed], at: &mut usize) -> Vec<FieldShape> {
             }
             Type::List(items_nullable, fields) => {
                 let body = Body::Fields(shape(fields, &mut 0));
-                ValueShape::List(here, Box::new(ObjectShape { presence: None, body }), *items_nullable)
+                ValueShape::List(here, Box::new(ObjectShape { presence: None, body }), *items_nullable, false)
             }
         };
         let (written_key, key) = (written_key(&key), Arc::from(key));

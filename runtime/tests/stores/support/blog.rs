@@ -29,6 +29,26 @@ impl Blog {
         blog.expect("the blog's schema fits its database")
     }
 
+    /// An engine over the migrated and seeded database of any schema of `fixtures/schemas`, after more statements; and
+    /// the database.
+    pub async fn open_schema(stage: &Stage, name: &str, more: &[String]) -> (Self, String) {
+        let url = stage.database(stage.number()).await.to_string();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/schemas")).join(name);
+        let mut statements = files(&folder);
+        statements.extend(more.iter().cloned());
+        let served = Self::serving(url.clone(), &folder.join("schema.graphql"), &statements).await;
+        (served.expect("the schema fits its database"), url)
+    }
+
+    /// An engine over a schema of a few lines.
+    pub async fn with(stage: &Stage, schema: &str, tables: &str) -> Self {
+        let url = stage.database(stage.number()).await.to_string();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("schema.graphql");
+        std::fs::write(&path, schema).expect("written");
+        Self::serving(url, &path, &[tables.to_owned()]).await.expect("the schema fits its database")
+    }
+
     /// An engine over a database made by these statements.
     pub async fn serving(
         url: String,
