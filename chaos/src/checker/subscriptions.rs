@@ -40,12 +40,15 @@ pub fn check(expected: &[String], subscribers: &[Heard]) -> Finding {
         let missing: Vec<&&str> = expected.difference(&keys).collect();
         match &heard.ended {
             Some(reason) => {
-                let text = format!("its subscription ended: {reason};\n{} events did not reach it", missing.len());
+                let text =
+                    format!("its subscription ended: {reason};\n{} events did not reach it", missing.len());
                 let key = format!("subscriber {number}");
                 anomalies.push(anomaly("ended", &key, Vec::new(), None, text));
             }
             None => anomalies.extend(missing.into_iter().map(|key| {
-                let text = format!("subscriber {number} had to hear of `{key}`,\nand its subscription never told it");
+                let text = format!(
+                    "subscriber {number} had to hear of `{key}`,\nand its subscription never told it"
+                );
                 anomaly("lost", key, Vec::new(), None, text)
             })),
         }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chaos::checker::{Anomaly, Finding, Validity, acked_writes, delivery, exactly_once, idempotency, reads,
-    subscriptions,
+use chaos::checker::{
+    Anomaly, Finding, Validity, acked_writes, delivery, exactly_once, idempotency, reads, subscriptions,
 };
 use chaos::fault::Evidence;
 use chaos::history::{OpId, Operation, Outcome as Came};

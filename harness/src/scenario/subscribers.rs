@@ -35,7 +35,8 @@ impl Subscribers {
             .build()
             .context("build the subscribers' HTTP client")?;
         for number in 0..count {
-            let answer = begin(&client, base_url).await.with_context(|| format!("open subscription {number}"))?;
+            let answer =
+                begin(&client, base_url).await.with_context(|| format!("open subscription {number}"))?;
             listening.push(tokio::spawn(listen(answer, stop.clone())));
         }
         Ok(Subscribers { stop, listening })
@@ -62,11 +63,15 @@ async fn begin(client: &reqwest::Client, base_url: &str) -> anyhow::Result<reqwe
         .await
         .with_context(|| format!("no answer within {}", humantime::format_duration(BEGIN_WITHIN)))??;
     let status = answer.status();
-    let media = answer.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media =
+        answer.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !status.is_success() || !media.starts_with("text/event-stream") {
         let media = media.to_owned();
         let body = answer.text().await.unwrap_or_default();
-        bail!("wanted a stream of events, got {status} {media}: {}", body.chars().take(500).collect::<String>());
+        bail!(
+            "wanted a stream of events, got {status} {media}: {}",
+            body.chars().take(500).collect::<String>()
+        );
     }
     Ok(answer)
 }

@@ -18,8 +18,8 @@ use super::check::Check;
 use super::diagnostic::Diagnostic;
 use super::file::Written;
 use super::{
-    Asked, DRAINED, Drain, Expectation, INVARIANTS, Invariants, Load, REPEATS, Recover, Scenario,
-    SUBSCRIBED, SteadyState, Window, suggest,
+    Asked, DRAINED, Drain, Expectation, INVARIANTS, Invariants, Load, REPEATS, Recover, SUBSCRIBED, Scenario,
+    SteadyState, Window, suggest,
 };
 
 pub(super) const SCHEMA: &str = "scenario/v1";

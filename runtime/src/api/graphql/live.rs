@@ -111,7 +111,9 @@ impl Api {
             Ok(None) => {
                 let Answer { body, stage, .. } = engine.execute_as(&request, &self.caller).await;
                 match stage {
-                    Stage::Refused | Stage::Unauthenticated | Stage::Forbidden => say(&out, refusal(body)).await,
+                    Stage::Refused | Stage::Unauthenticated | Stage::Forbidden => {
+                        say(&out, refusal(body)).await
+                    }
                     Stage::Executed => say(&out, vec![Outcome::Next(body.into()), Outcome::Complete]).await,
                 }
             }
