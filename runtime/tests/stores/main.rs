@@ -204,6 +204,8 @@ fn all() -> Vec<(&'static str, Start)> {
             an_order_is_told_to_every_subscriber_as_it_selected,
             a_filter_lets_through_what_is_asked_for,
             a_slow_client_is_closed_and_the_others_are_not,
+            a_stream_that_nobody_reads_is_cut,
+            a_consumer_that_nats_forgets_is_made_anew,
             events_of_a_time_without_nats_follow_in_order,
             a_subscription_outlives_the_database,
             the_protocol_is_kept_and_who_breaks_it_is_closed,

@@ -1,10 +1,12 @@
 //! Subscriptions over a real stream: what is delivered to whom, and what happens to it when a part is slow or away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::live::{Heard, Socket, Stream, emit, subscribed};
+use crate::support::live::{Heard, Socket, Stream, emit, forget_consumers, subscribed};
 use crate::support::{Front, Shop, Stage, equal, eventually, order};
 
 const CREATED: &str = "subscription { orderCreated { id status items { quantity product { id } } } }";
@@ -127,6 +129,61 @@ pub async fn a_slow_client_is_closed_and_the_others_are_not(stage: Arc<Stage>) {
     emit(&shop, &stage, "created", placed(order)).await;
     fast.data("fast").await;
     subscribed(&shop, 1).await;
+    close(shop, front).await;
+}
+
+pub async fn a_stream_that_nobody_reads_is_cut(stage: Arc<Stage>) {
+    let (shop, front) = open(&stage, "graphql.subscriptions.buffer = 2").await;
+    let order = shop.place_many(1).await[0];
+    let line = "x".repeat(450);
+    let address = json!({"street": line, "city": line, "zip": line, "country": line});
+    shop.run(&format!("UPDATE orders SET shipping_address = '{address}'")).await;
+    let many: String = (0..90).map(|n| format!("a{n}: shippingAddress ")).collect();
+    let body = json!({"query": format!("subscription {{ orderCreated {{ {many} }} }}")}).to_string();
+    let request = format!(
+        "POST /graphql HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut silent = tokio::net::TcpStream::connect(front.address).await.expect("connects");
+    silent.write_all(request.as_bytes()).await.expect("sent");
+    subscribed(&shop, 1).await;
+    // One after another, until no more fits into the system's buffers; then what waits for the subscription piles up.
+    let all_left = async || {
+        while shop.metric("subscription_events_delivered_total")
+            < shop.metric("subscription_events_matched_total")
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let mut events = 0;
+    while shop.metric("subscription_events_dropped_total") == 0.0 {
+        assert!(events < 400, "the buffers have no end");
+        emit(&shop, &stage, "created", placed(order)).await;
+        // A wait that is over early only makes the subscription slow for another reason, which fails below.
+        let _ = tokio::time::timeout(Duration::from_secs(2), all_left()).await;
+        events += 1;
+    }
+    let ended = "subscription_connections_ended_total{reason=\"slow\"}";
+    eventually("it is cut", async || equal(shop.metric(ended) as i64, 1)).await;
+    eventually("nothing is held for it", async || equal(shop.metric("subscriptions_active") as i64, 0)).await;
+    let mut all = Vec::new();
+    let end = silent.read_to_end(&mut all).await;
+    assert!(end.is_err() || !all.ends_with(b"0\r\n\r\n"), "the answer was cut, not completed");
+    close(shop, front).await;
+}
+
+pub async fn a_consumer_that_nats_forgets_is_made_anew(stage: Arc<Stage>) {
+    let (shop, front) = open(&stage, "").await;
+    let orders = shop.place_many(2).await;
+    let mut socket = Socket::ready(&front).await;
+    socket.subscribe("a", ID, json!({})).await;
+    subscribed(&shop, 1).await;
+    emit(&shop, &stage, "created", placed(orders[0])).await;
+    socket.data("a").await;
+    forget_consumers(&shop, &stage).await;
+    emit(&shop, &stage, "created", placed(orders[1])).await;
+    assert_eq!(socket.data("a").await["orderCreated"]["id"], json!(orders[1]));
     close(shop, front).await;
 }
 

@@ -37,6 +37,8 @@ struct Events {
     alive: Interval,
     admitted: Admitted,
     over: bool,
+    /// Cancelled when the caller was too slow, whether it hears of it or not.
+    slow: CancellationToken,
     /// Tells that nobody reads the stream any more.
     _gone: DropGuard,
 }
@@ -52,9 +54,12 @@ pub(super) async fn answer(api: Api, connection: Connection, asked: Asked) -> Re
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let gone = CancellationToken::new();
     let guard = gone.clone().drop_guard();
+    let slow = CancellationToken::new();
+    let lagged = slow.clone();
     let run = tokio::spawn(async move {
         let run = api.run(asked, out, &connection.ending).await;
         if run == Run::Slow {
+            lagged.cancel();
             // Nobody asks for the stream's end while the socket is full.
             tokio::spawn(async move {
                 if tokio::time::timeout(CLOSE_WITHIN, gone.cancelled()).await.is_err() {
@@ -64,7 +69,7 @@ pub(super) async fn answer(api: Api, connection: Connection, asked: Asked) -> Re
         }
         run
     });
-    let events = Events { outcomes, run: Some(run), alive, admitted, over: false, _gone: guard };
+    let events = Events { outcomes, run: Some(run), alive, admitted, over: false, slow, _gone: guard };
     let body = Body::from_stream(stream::unfold(events, |mut events| async move {
         let text = events.next().await?;
         Some((Ok::<_, Infallible>(text), events))
@@ -102,7 +107,6 @@ impl Events {
         self.over = true;
         match self.run.take()?.await {
             Ok(Run::Slow) => {
-                self.admitted.ends(Ended::slow);
                 Some(event("error", &errors("too slow: too many events were waiting", "TOO_SLOW")))
             }
             Ok(Run::Ending) => {
@@ -116,6 +120,9 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
+        if self.slow.is_cancelled() {
+            self.admitted.ends(Ended::slow);
+        }
         if let Some(run) = &self.run {
             run.abort();
         }

@@ -161,3 +161,14 @@ pub async fn emit(shop: &Shop, stage: &Stage, name: &str, payload: Value) {
     let sent = context.publish(subject, payload.to_string().into()).await.expect("sent");
     sent.await.expect("stored");
 }
+
+/// Deletes every consumer of the shop's stream, as a restart of NATS would.
+pub async fn forget_consumers(shop: &Shop, stage: &Stage) {
+    let client = async_nats::connect(stage.url(ServiceName::Nats).as_str()).await.expect("connected");
+    let stream = jetstream::new(client).get_stream(&shop.stream).await.expect("the stream");
+    let names: Vec<_> = stream.consumer_names().collect().await;
+    assert_eq!(names.len(), 1, "one for all subscriptions");
+    for name in names {
+        stream.delete_consumer(&name.expect("a name")).await.expect("deleted");
+    }
+}
