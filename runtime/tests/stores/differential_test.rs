@@ -9,7 +9,7 @@ use crate::differential::run;
 use crate::support::Stage;
 
 /// Schemas, each with rows of its own.
-const SCHEMAS: u64 = 40;
+const SCHEMAS: u64 = 30;
 /// Operations on each.
 const OPERATIONS: u64 = 100;
 

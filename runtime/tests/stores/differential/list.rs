@@ -130,11 +130,15 @@ fn sorted(kind: Kind, value: &Datum) -> Datum {
 }
 
 fn all(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-    parts.fold(Some(true), |so_far, part| match (so_far, part) {
-        (Some(false), _) | (_, Some(false)) => Some(false),
-        (Some(true), Some(true)) => Some(true),
-        _ => None,
-    })
+    let mut open = false;
+    for part in parts {
+        match part {
+            Some(true) => {}
+            Some(false) => return Some(false),
+            None => open = true,
+        }
+    }
+    (!open).then_some(true)
 }
 
 fn some(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {

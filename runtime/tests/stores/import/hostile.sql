@@ -1,7 +1,7 @@
 -- What a database may have and a schema file cannot say in the same words.
 CREATE SCHEMA "Odd Schema";
 
-CREATE TYPE "select" AS ENUM ('true', 'null', 'falsehood', 'in progress', 'in_progress', '', '1st', 'ünï', 'a"b', '__x');
+CREATE TYPE "Select" AS ENUM ('true', 'null', 'falsehood', 'in progress', 'in_progress', '', '1st', 'ünï', 'a"b', '__x');
 CREATE TYPE "Odd Schema"."Mood" AS ENUM ('sad', 'so so');
 CREATE TYPE empty AS ENUM ();
 CREATE DOMAIN "Größe" AS numeric CHECK (VALUE >= 0);
@@ -14,8 +14,8 @@ CREATE TABLE "select" (
     "größe" integer,
     "1st" integer,
     "order by" boolean NOT NULL DEFAULT true,
-    type "select",
-    types "select"[],
+    type "Select",
+    types "Select"[],
     mood "Odd Schema"."Mood",
     nothing empty,
     point point,
