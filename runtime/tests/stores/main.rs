@@ -7,6 +7,8 @@
 mod blog;
 mod cache;
 mod catalogue;
+mod differential;
+mod differential_test;
 mod functions;
 mod health;
 mod input;
@@ -87,6 +89,10 @@ fn all() -> Vec<(&'static str, Start)> {
             filters_reach_through_relations_and_are_values_only,
             wrong_variables_are_all_told_at_once,
             introspection_and_data_are_answered_together;
+        differential_test:
+            every_planted_bug_is_seen,
+            seeds_that_found_a_difference_find_none,
+            the_engine_answers_what_a_naive_executor_does;
         lists:
             the_last_rows_of_a_nested_list_come_in_the_order_of_the_list;
         input:
