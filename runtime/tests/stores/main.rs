@@ -16,6 +16,7 @@ mod json_writing;
 mod lists;
 mod migration_examples;
 mod migrations;
+mod operations;
 mod orders;
 mod outbox;
 mod outbox_stream;
@@ -95,6 +96,10 @@ fn all() -> Vec<(&'static str, Start)> {
             the_engine_answers_what_a_naive_executor_does;
         lists:
             the_last_rows_of_a_nested_list_come_in_the_order_of_the_list;
+        operations:
+            each_becomes_the_sql_and_the_shape_of_its_snapshot,
+            each_reads_no_large_table_in_full,
+            each_is_as_many_statements_as_it_has_roots;
         input:
             every_problem_of_the_variables_is_told_at_once,
             what_stands_for_something_else_is_read_as_that;

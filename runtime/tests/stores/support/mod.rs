@@ -39,6 +39,9 @@ impl Stage {
         // The API's port is one for the machine, and test binaries run side by side.
         settings.proxy.api = String::new();
         settings.redis.settings.insert("databases".to_owned(), REDIS_DATABASES.to_string());
+        // Statements are counted by PostgreSQL itself.
+        let preload = ("shared_preload_libraries".to_owned(), "pg_stat_statements".to_owned());
+        settings.postgres.settings.extend([preload]);
         // One folder for all runs: what a killed one left is swept by the next.
         let id = format!("stores-{}", uuid::Uuid::new_v4().simple());
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores").join(&id);
