@@ -11,6 +11,7 @@ mod differential;
 mod differential_test;
 mod functions;
 mod health;
+mod injection;
 mod input;
 mod json_writing;
 mod lists;
@@ -100,6 +101,10 @@ fn all() -> Vec<(&'static str, Start)> {
             each_becomes_the_sql_and_the_shape_of_its_snapshot,
             each_reads_no_large_table_in_full,
             each_is_as_many_statements_as_it_has_roots;
+        injection:
+            hostile_arguments_of_every_query_change_nothing_and_find_nothing,
+            hostile_names_are_refused_before_the_database_sees_them,
+            hostile_texts_are_written_and_read_back_as_they_are;
         input:
             every_problem_of_the_variables_is_told_at_once,
             what_stands_for_something_else_is_read_as_that;
