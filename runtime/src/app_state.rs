@@ -30,6 +30,8 @@ use crate::queue::fallback::Fallback;
 use crate::queue::metrics::QueueMetrics;
 use crate::queue::redis::RedisQueue;
 use crate::queue::worker::{self, Worker as JobWorker};
+use crate::security::api_key::ApiKeys;
+use crate::security::guard::{Caller, Guards};
 use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
 use crate::storage::metrics::{DependencyMetrics, PoolCollector};
 use crate::storage::nats::{self, Nats};
@@ -82,6 +84,8 @@ pub type WorkerFactory = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()>
 pub struct AppState {
     /// Answers GraphQL.
     pub served: Served,
+    /// Whom callers may show to be.
+    pub api_keys: ApiKeys,
     cache: Option<ResponseCache>,
     postgres: Postgres,
     redis: Redis,
@@ -125,6 +129,7 @@ impl AppState {
         };
         Ok(Self {
             served,
+            api_keys: api_keys(config),
             cache,
             postgres,
             redis,
@@ -189,6 +194,16 @@ impl AppState {
     }
 }
 
+/// The keys of the configuration, whose hashes it has checked.
+fn api_keys(config: &Config) -> ApiKeys {
+    let mut keys = ApiKeys::default();
+    for key in &config.auth.api_keys {
+        let caller = Caller::known(key.id.as_str(), key.roles.iter().cloned());
+        keys = keys.clone().with(&key.sha256, caller).unwrap_or(keys);
+    }
+    keys
+}
+
 /// The cache of answers that the configuration asks for.
 fn response_cache(config: &Config, redis: &Redis, metrics: &Metrics) -> Option<ResponseCache> {
     let table = &config.cache.response;
@@ -221,6 +236,7 @@ async fn serve(
         },
         introspection: table.introspection,
         subject_prefix: config.nats.subject_prefix.clone(),
+        guards: Guards::default(),
     };
     let source = Source {
         path: table.schema.clone(),

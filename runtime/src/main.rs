@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use fraiseql_runtime::engine::explain;
 use fraiseql_runtime::engine::loader::{self, Source};
 use fraiseql_runtime::engine::schema::compile::compile;
 use fraiseql_runtime::engine::schema::graphql::Graphql;
+use fraiseql_runtime::engine::schema::import;
 use fraiseql_runtime::migration::lint::{self, Release, Rule, folder};
 use fraiseql_runtime::migration::{self, MIGRATIONS};
 use fraiseql_runtime::observability::health::HealthChecker;
@@ -98,6 +99,26 @@ enum SchemaCommand {
     Check(File),
     /// Print the schema as clients see it.
     Print(File),
+    /// Propose a schema file for a database that is there already. What is left out is said in it, with the reason.
+    Import {
+        #[command(flatten)]
+        file: File,
+        /// Schemas of the database whose tables are proposed; without one those of the configuration.
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        schema: Vec<String>,
+        /// Tables and views that are proposed, as `table` or `schema.table`; without one all of them.
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        tables: Vec<String>,
+        /// Propose no mutations.
+        #[arg(long)]
+        read_only: bool,
+        /// Where the file goes; without it to standard output.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Overwrite a file that is there.
+        #[arg(long, requires = "output")]
+        force: bool,
+    },
     /// Print the SQL of an operation, with the database's plan for it.
     Sql {
         #[command(flatten)]
@@ -137,6 +158,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Migrate { file, command: None }) => migrate(&load(&file)?),
         Some(Command::Migrate { command: Some(MigrateCommand::Lint { folders, release }), .. }) => {
             lint_migrations(&folders, release)
+        }
+        Some(Command::Schema {
+            command: SchemaCommand::Import { file, schema, tables, read_only, output, force },
+        }) => {
+            let options =
+                import::Options { only: tables, mutations: !read_only, ..import::Options::default() };
+            import_schema(&load(&file)?, schema, &options, output.as_deref(), force)
         }
         Some(Command::Schema { command }) => schema(command),
         Some(Command::Config { command: ConfigCommand::Check(file) }) => {
@@ -209,15 +237,13 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
 }
 
 fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
-    let (SchemaCommand::Check(file) | SchemaCommand::Print(file) | SchemaCommand::Sql { file, .. }) =
-        &command;
+    let (SchemaCommand::Check(file)
+    | SchemaCommand::Print(file)
+    | SchemaCommand::Sql { file, .. }
+    | SchemaCommand::Import { file, .. }) = &command;
     let config = load(file)?;
     let path = config.graphql.schema.clone();
-    let source = Source {
-        path: path.clone(),
-        url: config.urls.database.expose().to_owned(),
-        database_schemas: config.graphql.database_schemas.clone(),
-    };
+    let source = source(&config);
     block_on(async move {
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("read the schema {}", path.display()))?;
@@ -237,7 +263,9 @@ fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
         }
         let graphql = Graphql::new(&compiled.schema, true).context("the schema breaks a rule of GraphQL")?;
         match command {
-            SchemaCommand::Check(_) => println!("{} fits the database", path.display()),
+            SchemaCommand::Check(_) | SchemaCommand::Import { .. } => {
+                println!("{} fits the database", path.display());
+            }
             SchemaCommand::Print(_) => print!("{}", graphql.sdl()),
             SchemaCommand::Sql { operation, variables, no_explain, .. } => {
                 let operation =
@@ -248,6 +276,58 @@ fn schema(command: SchemaCommand) -> anyhow::Result<ExitCode> {
                     "{}",
                     explain::operation(&compiled.schema, &graphql, &operation, &variables, explain).await?
                 );
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn source(config: &Config) -> Source {
+    Source {
+        path: config.graphql.schema.clone(),
+        url: config.urls.database.expose().to_owned(),
+        database_schemas: config.graphql.database_schemas.clone(),
+    }
+}
+
+fn import_schema(
+    config: &Config,
+    schemas: Vec<String>,
+    options: &import::Options,
+    output: Option<&Path>,
+    force: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut source = source(config);
+    if !schemas.is_empty() && schemas != source.database_schemas {
+        eprintln!(
+            "note: for this file graphql.database_schemas must be {schemas:?}, unless the search path has them"
+        );
+        source.database_schemas = schemas;
+    }
+    block_on(async move {
+        let catalogue = loader::catalogue(&source).await?;
+        let unknown = options.unknown(&catalogue);
+        if !unknown.is_empty() {
+            bail!("the database has no table or view {}", unknown.join("; no "));
+        }
+        let text = import::propose(&catalogue, options);
+        match output {
+            None => print!("{text}"),
+            Some(path) => {
+                // Opened so that a file that is there is never cut short before it is known that it may be.
+                let mut open = std::fs::OpenOptions::new();
+                open.write(true);
+                if force {
+                    open.create(true).truncate(true)
+                } else {
+                    open.create_new(true)
+                };
+                let mut file = open.open(path).with_context(|| match path.exists() && !force {
+                    true => format!("{} is there already; --force overwrites it", path.display()),
+                    false => format!("write {}", path.display()),
+                })?;
+                file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))?;
+                eprintln!("wrote {}", path.display());
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@
 //! its place, its value and what is allowed. The environment is read once, here and nowhere else.
 //! Connection URLs come from the environment only and never appear in `Debug` output or messages.
 
+pub mod auth;
 pub mod cache;
 mod check;
 pub mod database;
@@ -41,6 +42,7 @@ pub struct Tables {
     pub outbox: outbox::Outbox,
     pub queue: queue::Queue,
     pub graphql: graphql::GraphQl,
+    pub auth: auth::Auth,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -56,6 +58,7 @@ pub struct Config {
     pub outbox: outbox::Outbox,
     pub queue: queue::Queue,
     pub graphql: graphql::GraphQl,
+    pub auth: auth::Auth,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -116,8 +119,8 @@ impl Config {
     }
 
     fn assemble(tables: Tables, urls: Urls, mode: Mode) -> Self {
-        let Tables { server, database, cache, nats, outbox, queue, graphql, health, logging } = tables;
-        Self { server, database, cache, nats, outbox, queue, graphql, health, logging, urls, mode }
+        let Tables { server, database, cache, nats, outbox, queue, graphql, auth, health, logging } = tables;
+        Self { server, database, cache, nats, outbox, queue, graphql, auth, health, logging, urls, mode }
     }
 }
 
@@ -132,6 +135,7 @@ impl Tables {
         self.outbox.check(&mut checks.table("outbox"));
         self.queue.check(&mut checks.table("queue"));
         self.graphql.check(&mut checks.table("graphql"));
+        self.auth.check(&mut checks.table("auth"));
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }

@@ -19,6 +19,7 @@ use crate::cache::key::{Audience, Operation};
 use crate::cache::respond::{Answer as Kept, Question, Responder};
 use crate::cache::versions::Tables;
 use crate::error::{Classify, ErrorKind};
+use crate::security::guard::Caller;
 
 /// An execution that brought no answer to keep: what to say all the same, and why.
 #[derive(Debug, Clone)]
@@ -38,11 +39,11 @@ pub(super) type Front = Responder<Unkept>;
 
 impl Inner {
     /// Runs what was planned, or answers from the cache.
-    pub(super) async fn answer(&self, request: &Request, planned: Planned) -> Output {
+    pub(super) async fn answer(&self, request: &Request, caller: &Caller, planned: Planned) -> Output {
         let Some(front) = &self.front else { return self.run(planned).await };
         match planned.plan.kind {
             OperationType::Query => match control(&planned.plan) {
-                Some(control) => self.query(front, request, planned, control).await,
+                Some(control) => self.query(front, request, caller, planned, control).await,
                 None => self.run(planned).await,
             },
             OperationType::Mutation => {
@@ -66,6 +67,7 @@ impl Inner {
         &self,
         front: &Front,
         request: &Request,
+        caller: &Caller,
         planned: Planned,
         control: CacheControl,
     ) -> Output {
@@ -77,8 +79,9 @@ impl Inner {
             name: request.operation_name.as_deref(),
             variables: &variables,
         };
-        // Nobody logs in yet, so everybody is the same.
-        let audience = Audience::default();
+        // Who may not ask was refused before; what is answered depends on nothing but whom a private answer is for.
+        let user = caller.identity().map(|identity| identity.id.as_str());
+        let audience = Audience { user, ..Audience::default() };
         let question = Question { operation, audience, tables: &tables, control: Some(control) };
         let compute = || {
             async {

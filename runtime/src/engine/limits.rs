@@ -4,11 +4,19 @@
 //! process on a text of nothing but brackets.
 
 use async_graphql::Pos;
+use async_graphql::parser::types::SelectionSet;
 
+use super::expansion::Expansion;
 use super::plan::error::Refusal;
+use super::plan::select::Document;
 
 /// Brackets within brackets at most, whatever the configuration says: what the parser's stack takes with room to spare.
 const NESTING_MAX: usize = 100;
+
+/// Fields that are always walked, whatever the configuration says: they cost no time worth a word.
+const EXPANDED_MAX: u64 = 10_000;
+/// Lists of introspection within each other: tools ask for the fields of all types, and for no types of those.
+const INTROSPECTION_LISTS_MAX: usize = 2;
 
 /// Bounds of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +112,41 @@ pub fn check_roots(roots: usize, limits: &Limits) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(refuse(format!("the operation has {roots} root fields, more than {}", limits.roots_max)))
+}
+
+/// How large the operation is with its fragments written out, before anything walks it so.
+///
+/// # Errors
+/// When it has more fields than could cost as little as is allowed, or more than can be walked in a moment.
+pub fn check_expansion(expansion: Expansion, complexity_max: u64) -> Result<(), Refusal> {
+    let max = complexity_max.max(EXPANDED_MAX);
+    if expansion.fields <= max {
+        return Ok(());
+    }
+    Err(refuse(format!("the operation has more than {max} fields when its fragments are written out")))
+}
+
+/// How lists of the schema's own description are within each other: types have fields, which have types, which have
+/// fields …, so that a few levels are as long as the schema to the power of them.
+///
+/// # Errors
+/// When there are too many.
+pub fn check_introspection<'a>(document: &Document<'a>, sets: &[&'a SelectionSet]) -> Result<(), Refusal> {
+    check_lists(document, sets, 0)
+}
+
+fn check_lists<'a>(document: &Document<'a>, sets: &[&'a SelectionSet], lists: usize) -> Result<(), Refusal> {
+    for (name, selected) in document.collect_all(None, sets) {
+        let is_list = ["fields", "inputFields", "interfaces", "possibleTypes"]
+            .contains(&selected.given.name.node.as_str());
+        let lists = lists + usize::from(is_list);
+        if lists > INTROSPECTION_LISTS_MAX {
+            let max = INTROSPECTION_LISTS_MAX;
+            return Err(refuse(format!("{name}: more than {max} lists of introspection within each other")));
+        }
+        check_lists(document, &selected.sets, lists)?;
+    }
+    Ok(())
 }
 
 fn refuse(message: String) -> Refusal {

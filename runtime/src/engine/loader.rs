@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
 
+use super::access::unknown_guards;
 use super::metrics::EngineMetrics;
 use super::schema::catalogue::Catalogue;
 use super::schema::compile::compile;
@@ -52,6 +53,14 @@ pub enum Error {
         /// What is wrong.
         problems: Vec<Problem>,
     },
+    /// The schema names guards that this server does not have.
+    #[error("the schema {path} names guards in @auth that are not registered here: {names}")]
+    Guards {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        names: String,
+    },
     /// The schema breaks a rule of GraphQL.
     #[error("the schema {path} is no valid schema: {source}")]
     Invalid {
@@ -67,9 +76,11 @@ impl Classify for Error {
         match self {
             Self::Connect(error) => error.kind(),
             Self::Catalogue(store::Error::Read(error)) => error.kind(),
-            Self::Catalogue(_) | Self::File { .. } | Self::Problems { .. } | Self::Invalid { .. } => {
-                ErrorKind::BadInput
-            }
+            Self::Catalogue(_)
+            | Self::File { .. }
+            | Self::Problems { .. }
+            | Self::Guards { .. }
+            | Self::Invalid { .. } => ErrorKind::BadInput,
         }
     }
 }
@@ -154,6 +165,10 @@ impl Served {
             .map_err(|problems| Error::Problems { path: path.clone(), problems })?;
         for warning in &compiled.warnings {
             tracing::warn!(schema = %path.display(), "{warning}");
+        }
+        let unknown = unknown_guards(&compiled.schema, &parts.settings.guards);
+        if !unknown.is_empty() {
+            return Err(Error::Guards { path, names: unknown.join(", ") });
         }
         let Parts { postgres, queue, cache, settings, metrics } = parts.clone();
         let engine = Engine::new(compiled.schema, postgres, queue, cache, settings, metrics)

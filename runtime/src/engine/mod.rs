@@ -7,12 +7,15 @@
 //! `schema` binds a schema file to a database, `plan` turns an operation into SQL and a shape, `execute` runs it,
 //! `render` and `encode` write the answer.
 
+mod access;
+pub mod analyzer;
 pub mod arguments;
 mod cached;
 pub mod coerce;
 pub mod encode;
 pub mod error;
 mod execute;
+pub mod expansion;
 pub mod explain;
 pub mod job;
 pub mod limits;
@@ -41,6 +44,7 @@ use self::schema::graphql::Graphql;
 use self::schema::model::Schema;
 use crate::cache::response::ResponseCache;
 use crate::queue::Queue;
+use crate::security::guard::{Caller, Guards};
 use crate::storage::postgres::Postgres;
 
 /// Settings of the engine.
@@ -54,6 +58,8 @@ pub struct Settings {
     pub introspection: bool,
     /// Events go to `<prefix>.<name>`.
     pub subject_prefix: String,
+    /// Guards that the schema may name.
+    pub guards: Guards,
 }
 
 /// A request in GraphQL.
@@ -72,6 +78,10 @@ pub struct Request {
 pub enum Stage {
     /// It was refused before it ran: syntax, validation, variables, limits.
     Refused,
+    /// It was refused since nobody knows who asks.
+    Unauthenticated,
+    /// It was refused since this caller may not.
+    Forbidden,
     /// It ran; `data` is there.
     Executed,
 }
@@ -129,7 +139,7 @@ impl Engine {
     }
 
     /// The compiled schema.
-    pub fn schema(&self) -> &Schema {
+    pub fn schema(&self) -> &Arc<Schema> {
         &self.inner.schema
     }
 
@@ -144,15 +154,24 @@ impl Engine {
         Some(prepared.kind() == OperationType::Query)
     }
 
-    /// Answers a request.
+    /// Answers a request of somebody who is not known.
     pub async fn execute(&self, request: &Request) -> Answer {
-        let answer = match self.inner.plan(request).await {
-            Ok(planned) => self.inner.answer(request, planned).await.answer(),
+        self.execute_as(request, &Caller::Anonymous).await
+    }
+
+    /// Answers a request of this caller.
+    pub async fn execute_as(&self, request: &Request, caller: &Caller) -> Answer {
+        let planned = self.inner.plan(request).await.and_then(|planned| {
+            self.inner.let_in(&planned.plan, caller)?;
+            Ok(planned)
+        });
+        let answer = match planned {
+            Ok(planned) => self.inner.answer(request, caller, planned).await.answer(),
             Err(failures) => refused(&failures),
         };
         self.inner.metrics.count_operation(match (answer.failed, answer.stage) {
             (true, _) => OutcomeLabel::failed,
-            (false, Stage::Refused) => OutcomeLabel::refused,
+            (false, Stage::Refused | Stage::Unauthenticated | Stage::Forbidden) => OutcomeLabel::refused,
             (false, Stage::Executed) => OutcomeLabel::ok,
         });
         answer
@@ -165,5 +184,13 @@ fn refused(failures: &[Failure]) -> Answer {
     let errors: Vec<_> = failures.iter().map(Failure::json).collect();
     body.extend(serde_json::to_vec(&errors).unwrap_or_else(|_| b"[]".to_vec()));
     body.push(b'}');
-    Answer { body, stage: Stage::Refused, failed: failures.iter().any(|failure| failure.ours) }
+    let any = |code: &str| failures.iter().any(|failure| &*failure.code == code);
+    let stage = if any(access::UNAUTHENTICATED) {
+        Stage::Unauthenticated
+    } else if any(access::FORBIDDEN) {
+        Stage::Forbidden
+    } else {
+        Stage::Refused
+    };
+    Answer { body, stage, failed: failures.iter().any(|failure| failure.ours) }
 }

@@ -6,13 +6,14 @@ use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Positioned, Variables};
 
-use super::arguments;
 use super::coerce;
 use super::error::Failure;
+use super::expansion::{Endless, expansion};
 use super::limits;
 use super::metrics::LookupLabel;
+use super::plan::error::Refusal;
 use super::plan::select::Document;
-use super::plan::{Action, Plan, args, plan};
+use super::plan::{Plan, args, plan};
 use super::plan_cache::Plans;
 use super::schema::model::{Schema, TypeRef};
 use super::{Inner, Request};
@@ -93,6 +94,7 @@ impl Inner {
         limits::check_text(&request.query, &self.settings.limits).map_err(refuse)?;
         let document =
             parse_query(&request.query).map_err(|error| vec![Failure::validation(&error.into())])?;
+        self.check_expansion(&document).map_err(refuse)?;
         let mut validated = async_graphql::Request::new(&request.query);
         validated.operation_name.clone_from(&request.operation_name);
         validated.set_parsed_query(document.clone());
@@ -119,6 +121,20 @@ impl Inner {
         Ok(Prepared { document, operation, variables, plans: Plans::default() })
     }
 
+    /// Validation would walk whatever fragments come to.
+    fn check_expansion(&self, document: &ExecutableDocument) -> Result<(), Refusal> {
+        let pos = async_graphql::Pos::default();
+        match expansion(document) {
+            Ok(expansion) => limits::check_expansion(expansion, self.settings.limits.complexity_max),
+            Err(endless @ Endless::TooDeep) => {
+                Err(Refusal { pos, code: "LIMIT_EXCEEDED", message: endless.to_string() })
+            }
+            Err(endless @ Endless::Cycle) => {
+                Err(Refusal { pos, code: "VALIDATION", message: endless.to_string() })
+            }
+        }
+    }
+
     /// Everything that can be known before anything runs.
     pub(super) async fn plan(&self, request: &Request) -> Result<Planned, Vec<Failure>> {
         let prepared = self.prepare(request).await?;
@@ -138,18 +154,8 @@ impl Inner {
                 made
             }
         };
-        let mut sizes = Vec::with_capacity(plan.roots.len());
-        for root in &plan.roots {
-            sizes.push(match &root.action {
-                Action::Read(statement, _) => arguments::sizes(statement, &variables).map_err(refuse)?,
-                Action::Write(write) => arguments::sizes(&write.change, &variables).map_err(refuse)?,
-                _ => Vec::new(),
-            });
-        }
-        let length = |root: usize, size: usize| {
-            sizes.get(root).and_then(|sizes: &Vec<u32>| sizes.get(size)).copied().unwrap_or(1).into()
-        };
-        let complexity = plan.cost.total(&length);
+        let sizes = plan.sizes(&variables).map_err(refuse)?;
+        let complexity = plan.complexity(&sizes);
         self.metrics.complexity.observe(complexity as f64);
         limits::check_complexity(complexity, &self.settings.limits).map_err(refuse)?;
         Ok(Planned { prepared, plan, variables, sizes })

@@ -1,3 +1,5 @@
-//! What protects callers and us, independent of who is calling: the headers of every answer.
+//! What protects callers and us: the headers of every answer, who calls, and what they may.
 
+pub mod api_key;
+pub mod guard;
 pub mod headers;

@@ -242,3 +242,40 @@ pub async fn introspection_and_data_are_answered_together(stage: Arc<Stage>) {
     let keys: Vec<&String> = data.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["__typename", "ty", "tags", "__schema"], "in the order of the operation");
 }
+
+pub async fn bombs_of_fragments_and_of_introspection_are_refused(stage: Arc<Stage>) {
+    let blog = Blog::open(&stage).await;
+    // Each level doubles what is selected: 2^40 fields, in a text of 2,000 bytes.
+    let link = |at: u32| {
+        format!("fragment F{at} on Comment {{ parent {{ ...F{0} }} p: parent {{ ...F{0} }} }} ", at + 1)
+    };
+    let links: String = (0..25).map(link).collect();
+    let bomb = format!("{{ comment(id: 1) {{ ...F0 }} }} {links} fragment F25 on Comment {{ id }}");
+    assert_eq!(blog.errors(&bomb, json!({})).await[0].0, "LIMIT_EXCEEDED");
+    let cycle = "{ comment(id: 1) { ...A } } fragment A on Comment { parent { ...A } p: parent { ...A } }";
+    assert_eq!(blog.errors(cycle, json!({})).await[0].0, "VALIDATION");
+    let chain = |at: u32| format!("fragment F{at} on Comment {{ parent {{ ...F{} }} }} ", at + 1);
+    let chained: String = (0..300).map(chain).collect();
+    let deep = format!("{{ comment(id: 1) {{ ...F0 }} }} {chained} fragment F300 on Comment {{ id }}");
+    assert_eq!(blog.errors(&deep, json!({})).await[0].0, "LIMIT_EXCEEDED");
+    let types = "{ __schema { types { fields { type { fields { type { fields { name } } } } } } } }";
+    let refused = blog.errors(types, json!({})).await;
+    assert_eq!(refused[0].0, "LIMIT_EXCEEDED");
+    assert!(refused[0].1.contains("introspection"), "{refused:?}");
+    blog.data("{ __schema { types { fields { name args { name } } possibleTypes { name } } } }", json!({}))
+        .await;
+}
+
+pub async fn a_variable_that_was_not_given_changes_nothing(stage: Arc<Stage>) {
+    let blog = Blog::open(&stage).await;
+    let change = "mutation ($title: String, $keywords: [String!], $meta: JSON) {
+        updatePost(id: 4, patch: {title: $title, keywords: $keywords, meta: $meta}) { title keywords meta }
+    }";
+    let found = blog.data(change, json!({"title": "New"})).await;
+    assert_eq!(
+        found["updatePost"],
+        json!({"title": "New", "keywords": ["k4", "all"], "meta": {"number": 4}})
+    );
+    let found = blog.data(change, json!({"title": "New", "meta": null})).await;
+    assert_eq!(found["updatePost"]["meta"], json!(null));
+}

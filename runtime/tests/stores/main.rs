@@ -8,7 +8,9 @@ mod blog;
 mod cache;
 mod catalogue;
 mod functions;
+mod guards;
 mod health;
+mod import;
 mod json_writing;
 mod migration_examples;
 mod migrations;
@@ -84,7 +86,9 @@ fn all() -> Vec<(&'static str, Start)> {
             functions_read_and_change,
             filters_reach_through_relations_and_are_values_only,
             wrong_variables_are_all_told_at_once,
-            introspection_and_data_are_answered_together;
+            introspection_and_data_are_answered_together,
+            bombs_of_fragments_and_of_introspection_are_refused,
+            a_variable_that_was_not_given_changes_nothing;
         pool:
             a_statement_that_takes_too_long_gives_up_its_connection_and_the_pool_lives_on,
             an_order_that_timed_out_behind_a_lock_is_placed_once_when_it_is_repeated,
@@ -96,6 +100,15 @@ fn all() -> Vec<(&'static str, Start)> {
             every_feature_of_a_table_is_read,
             every_kind_of_function_is_told_apart,
             only_the_schemas_that_are_asked_for_are_read;
+        guards:
+            no_way_leads_to_what_is_guarded,
+            what_is_not_selected_is_not_asked_for,
+            roles_and_guards_let_through_whom_they_say,
+            a_schema_with_a_guard_that_nobody_registered_is_not_served;
+        import:
+            what_is_proposed_for_the_blog_and_the_shop_is_served,
+            a_hostile_database_gets_a_file_that_is_served,
+            a_file_that_is_there_is_not_overwritten;
         functions:
             an_order_is_placed_by_one_call,
             wrong_orders_are_refused_by_name_and_leave_nothing,

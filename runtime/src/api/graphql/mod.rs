@@ -5,10 +5,14 @@
 //! `application/json` with 200 for every request that could be read. Each error carries `extensions.code`, and its
 //! message tells the caller nothing about SQL or addresses.
 
+mod caller;
 mod request;
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -21,6 +25,8 @@ use crate::app_state::AppState;
 use crate::engine::loader::Served;
 use crate::engine::{Answer, Request, Stage};
 use crate::error::ErrorKind;
+use crate::security::api_key::ApiKeys;
+use crate::security::guard::Caller;
 
 /// Path of the route and its methods, so that its series exist before the first request.
 pub const ROUTES: [(&str, &str); 2] = [("POST", PATH), ("GET", PATH)];
@@ -29,10 +35,20 @@ const PATH: &str = "/graphql";
 
 /// The route with its state.
 pub fn router(state: &AppState) -> Router {
-    Router::new().route(PATH, get(read).post(execute)).with_state(state.served.clone())
+    routes(state.served.clone(), state.api_keys.clone())
 }
 
-async fn execute(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Response {
+fn routes(served: Served, keys: ApiKeys) -> Router {
+    let identified = from_fn_with_state(Arc::new(keys), caller::identify);
+    Router::new().route(PATH, get(read).post(execute)).layer(identified).with_state(served)
+}
+
+async fn execute(
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let media = match Media::wanted(headers.get(ACCEPT)) {
         Ok(media) => media,
         Err(unread) => return refuse(Media::Json, &unread),
@@ -40,12 +56,17 @@ async fn execute(State(served): State<Served>, headers: HeaderMap, body: Bytes) 
     let request =
         request::content_is_json(headers.get(CONTENT_TYPE)).and_then(|()| request::from_body(&body));
     match request {
-        Ok(request) => answer(&served, media, &request).await,
+        Ok(request) => answer(&served, media, &request, &caller).await,
         Err(unread) => refuse(media, &unread),
     }
 }
 
-async fn read(State(served): State<Served>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+async fn read(
+    State(served): State<Served>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     let media = match Media::wanted(headers.get(ACCEPT)) {
         Ok(media) => media,
         Err(unread) => return refuse(Media::Json, &unread),
@@ -63,15 +84,17 @@ async fn read(State(served): State<Served>, RawQuery(query): RawQuery, headers: 
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    answer(&served, media, &request).await
+    answer(&served, media, &request, &caller).await
 }
 
-async fn answer(served: &Served, media: Media, request: &Request) -> Response {
+async fn answer(served: &Served, media: Media, request: &Request, caller: &Caller) -> Response {
     let Some(engine) = served.current() else { return not_loaded(media) };
-    let Answer { body, stage, failed } = engine.execute(request).await;
+    let Answer { body, stage, failed } = engine.execute_as(request, caller).await;
     let status = match (media, stage) {
         (Media::GraphqlResponse, Stage::Refused) if !failed => StatusCode::BAD_REQUEST,
         (Media::GraphqlResponse, Stage::Refused) => StatusCode::INTERNAL_SERVER_ERROR,
+        (Media::GraphqlResponse, Stage::Unauthenticated) => StatusCode::UNAUTHORIZED,
+        (Media::GraphqlResponse, Stage::Forbidden) => StatusCode::FORBIDDEN,
         _ => StatusCode::OK,
     };
     let mut response = respond(media, status, body);

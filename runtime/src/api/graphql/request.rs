@@ -189,6 +189,20 @@ mod tests {
         assert_eq!(Media::wanted(None), Ok(Media::Json));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_are_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            text in "(\\{\"(query|variables|operationName|extensions)\":)?[\\[\\]{}:,\"a-z0-9\\\\ue.+-]{0,80}",
+        ) {
+            let _ = from_body(&bytes);
+            let _ = from_query(&text);
+            if let Ok(request) = from_body(text.as_bytes()) {
+                assert!(!request.query.trim().is_empty());
+            }
+        }
+    }
+
     #[test]
     fn a_form_is_refused() {
         for (given, fine) in [

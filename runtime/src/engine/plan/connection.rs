@@ -31,14 +31,19 @@ impl<'a> Builder<'a> {
         let mut parts = Parts::default();
         let mut cost = Cost::default();
         let mut fields = Vec::new();
+        self.seen(depth);
+        self.ask_object(target);
         for (key, chosen) in &self.document.collect(None, &selected.sets)? {
-            self.seen(depth);
             cost.fields += 1;
+            self.asking.enter(key, chosen);
             let field = self.page_field(&mut inner, &alias, target, chosen, depth, &mut parts)?;
+            self.asking.leave();
             fields.push((written_key(key), Arc::from(*key), field));
         }
+        cost.fields += parts.info;
         let rows = self.rows(field, list, target, &alias, selected)?;
         let cursor = if parts.cursors {
+            self.ask_columns(target, rows.sort.iter().map(|key| &key.column));
             rows.sort
                 .iter()
                 .map(|key| inner.column(format!("{alias}.{}::text", quoted(&key.column.name))))
@@ -129,7 +134,9 @@ impl<'a> Builder<'a> {
                     EdgeField::Cursor
                 }
                 "node" => {
+                    self.asking.enter(key, chosen);
                     let (shape, cost) = self.object(inner, alias, target, &chosen.sets, depth + 1)?;
+                    self.asking.leave();
                     parts.add(cost);
                     EdgeField::Node(shape)
                 }
@@ -157,6 +164,7 @@ impl<'a> Builder<'a> {
                 "endCursor" => InfoField::End,
                 _ => return Err(super::unknown(chosen)),
             };
+            parts.info += 1;
             parts.cursors |= matches!(field, InfoField::Start | InfoField::End);
             fields.push((written_key(key), Arc::from(*key), field));
         }
@@ -170,6 +178,9 @@ struct Parts {
     rows: bool,
     cursors: bool,
     total: bool,
+    /// Fields of its info, which count once.
+    info: u64,
+    /// Of one row.
     cost: Cost,
 }
 

@@ -22,6 +22,7 @@ impl Builder<'_> {
             return Err(Refusal::input(pos, format!("{path} must be an object of conditions, not null")));
         };
         let mut conditions = Vec::with_capacity(fields.len());
+        self.ask_object(object);
         for (name, arg) in fields {
             let path = format!("{path}.{name}");
             let condition = match (name.as_str(), arg) {
@@ -82,8 +83,12 @@ impl Builder<'_> {
             return Err(Refusal::input(pos, format!("{path}: there is no such field")));
         };
         match &field.kind {
-            FieldKind::Column(column) => self.comparisons(alias, column, field.ty.named, arg, path, pos),
+            FieldKind::Column(column) => {
+                self.ask_column(object, &column.name);
+                self.comparisons(alias, column, field.ty.named, arg, path, pos)
+            }
             FieldKind::ToOne(relation) => {
+                self.ask_field(object, field);
                 let (target, joined) = (schema.object(relation.target), self.alias());
                 self.tables.insert(target.table.name.clone());
                 let mut conditions = vec![join_on(alias, &joined, relation)];

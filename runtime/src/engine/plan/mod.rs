@@ -3,6 +3,7 @@
 //! Promises: pure; one statement for each root field of a query, however deep the selection is; values of the caller
 //! are parameters, never text of a statement; the same operation and the same structure of arguments give the same plan.
 
+mod access;
 pub mod args;
 pub mod bind;
 mod connection;
@@ -19,16 +20,19 @@ mod write;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use async_graphql::Pos;
 use async_graphql::parser::types::{OperationDefinition, OperationType};
+use async_graphql::{Pos, Variables};
 
+pub use self::access::Need;
 use self::args::{Arg, Source, resolve};
 use self::bind::{Param, Size};
 use self::cost::Cost;
 use self::error::Refusal;
+pub use self::page::FUNCTION_ROWS;
 use self::select::{Document, Selected};
 use self::shape::{ObjectShape, PageShape, ValueShape, written_key, written_text};
 use crate::engine::schema::model::{CacheControl, FieldKind};
+use crate::engine::{arguments, limits};
 
 /// A compiled operation.
 #[derive(Debug, Clone)]
@@ -43,6 +47,31 @@ pub struct Plan {
     pub cost: Cost,
     /// The tables that it reads or changes.
     pub tables: BTreeSet<String>,
+    /// What is asked of whoever wants it executed.
+    pub needs: Vec<Need>,
+}
+
+impl Plan {
+    /// The lengths of the lists of each root's statement.
+    ///
+    /// # Errors
+    /// When a caller asks for more than allowed.
+    pub fn sizes(&self, variables: &Variables) -> Result<Vec<Vec<u32>>, Refusal> {
+        let of = |root: &RootPlan| match &root.action {
+            Action::Read(statement, _) => arguments::sizes(statement, variables),
+            Action::Write(write) => arguments::sizes(&write.change, variables),
+            _ => Ok(Vec::new()),
+        };
+        self.roots.iter().map(of).collect()
+    }
+
+    /// What it costs with lists of these lengths.
+    pub fn complexity(&self, sizes: &[Vec<u32>]) -> u64 {
+        let length = |root: usize, size: usize| {
+            sizes.get(root).and_then(|sizes| sizes.get(size)).copied().unwrap_or(1).into()
+        };
+        self.cost.total(&length)
+    }
 }
 
 /// A root field.
@@ -187,24 +216,25 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
         depth: 0,
         cost: Cost::default(),
         tables: BTreeSet::new(),
+        needs: Vec::new(),
     };
     for (key, selected) in &selection {
         let name = selected.given.name.node.as_str();
+        let key: Arc<str> = Arc::from(*key);
+        let root = match operation.ty {
+            OperationType::Query => "Query",
+            OperationType::Mutation => "Mutation",
+            OperationType::Subscription => "Subscription",
+        };
         let (action, (nullable, items_nullable), cache, planned) = match name {
-            "__typename" => {
-                let root = match operation.ty {
-                    OperationType::Query => "Query",
-                    OperationType::Mutation => "Mutation",
-                    OperationType::Subscription => "Subscription",
-                };
-                (
-                    Action::Constant(written_text(root)),
-                    (false, false),
-                    None,
-                    Planned { depth: 1, ..Planned::default() },
-                )
-            }
+            "__typename" => (
+                Action::Constant(written_text(root)),
+                (false, false),
+                None,
+                Planned { depth: 1, ..Planned::default() },
+            ),
             "__schema" | "__type" => {
+                limits::check_introspection(&document, &selected.sets)?;
                 let depth = 1;
                 (
                     Action::Introspection,
@@ -215,6 +245,7 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
             }
             _ => {
                 let field = fields.get(name).ok_or_else(|| unknown(selected))?;
+                plan.needs.extend(Need::of_root(root, field, &key, selected.pos));
                 let (action, planned) = plan_root(document, field, selected)?;
                 (action, (field.ty.nullable, field.ty.list.unwrap_or_default()), field.cache, planned)
             }
@@ -223,7 +254,7 @@ pub fn plan(document: Document<'_>, operation: &OperationDefinition) -> Result<P
         plan.cost.fields += 1;
         plan.cost.add(planned.cost, plan.roots.len());
         plan.tables.extend(planned.tables);
-        let key = Arc::from(*key);
+        plan.needs.extend(planned.needs.into_iter().map(|need| need.below(&key, selected.pos)));
         plan.roots.push(RootPlan {
             written_key: written_key(&key),
             key,
@@ -243,6 +274,7 @@ struct Planned {
     depth: u32,
     cost: Cost,
     tables: BTreeSet<String>,
+    needs: Vec<Need>,
 }
 
 fn plan_root(

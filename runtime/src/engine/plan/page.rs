@@ -21,6 +21,9 @@ use crate::engine::schema::model::{Column, Field, List, ObjectId, Relation, Sort
 /// Rows of a function at most.
 pub(super) const ROWS_MAX: u32 = 10_000;
 
+/// As how many rows those of a function count.
+pub const FUNCTION_ROWS: u32 = 50;
+
 /// The parts of a list's SQL.
 pub(super) struct Rows {
     pub(super) conditions: Vec<String>,
@@ -162,6 +165,10 @@ impl<'a> Builder<'a> {
             let Some(Arg::Leaf(source)) = self.arg(field, selected, name) else { continue };
             continued |= !reverse;
             let pos = Self::arg_pos(selected, name);
+            if list.connection {
+                // Whoever makes up a cursor learns which rows are behind it.
+                self.ask_columns(target, sort.iter().map(|key| &key.column));
+            }
             let bounds = self.bounds(source, name, pos, &sort, &order_name, list.connection, target);
             if !list.connection && sort.iter().any(|key| key.column.nullable) {
                 // Without this, a row that is not there would be taken for one whose columns are null.
@@ -188,6 +195,9 @@ impl<'a> Builder<'a> {
     ) -> Result<Vec<String>, Refusal> {
         let mut conditions = existing(self.document.schema.object(target), alias);
         for (name, column) in &list.equals {
+            if selected.given.get_argument(name).is_some() {
+                self.ask_column(target, &column.name);
+            }
             let named = field.args[name.as_str()].ty.named;
             match self.arg(field, selected, name) {
                 None => {}
@@ -209,7 +219,7 @@ impl<'a> Builder<'a> {
     }
 
     fn sort(
-        &self,
+        &mut self,
         field: &Field,
         list: &List,
         target: ObjectId,
@@ -240,6 +250,7 @@ impl<'a> Builder<'a> {
             let Some(column) = object.column(name) else {
                 return Err(Refusal::input(pos, format!("orderBy: there is no field {name}")));
             };
+            self.ask_column(target, &column.name);
             if !sort.iter().any(|key| key.column.name == column.name) {
                 sort.push(SortKey { column: column.clone(), descending });
             }
@@ -286,7 +297,13 @@ impl<'a> Builder<'a> {
     /// The size of a list that has no argument for it.
     pub(super) fn fixed_size(&mut self, field: &Field, selected: &Selected<'_>) -> usize {
         let name = Arc::from(field.name.as_str());
-        self.sizes.push(Size { source: None, name, pos: selected.pos, default: 50, max: ROWS_MAX });
+        self.sizes.push(Size {
+            source: None,
+            name,
+            pos: selected.pos,
+            default: FUNCTION_ROWS,
+            max: ROWS_MAX,
+        });
         self.sizes.len() - 1
     }
 

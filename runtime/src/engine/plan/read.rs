@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_graphql::Pos;
 use async_graphql::parser::types::SelectionSet;
 
+use super::access::Asking;
 use super::args::{Arg, Source, resolve};
 use super::bind::{Argument, Given, Param, Size, wire_type};
 use super::cost::Cost;
@@ -29,6 +30,7 @@ pub(super) struct Builder<'a> {
     pub(super) params: Vec<Param>,
     pub(super) sizes: Vec<Size>,
     pub(super) tables: BTreeSet<String>,
+    pub(super) asking: Asking,
     aliases: usize,
     depth_max: u32,
 }
@@ -65,6 +67,7 @@ impl<'a> Builder<'a> {
             params: Vec::new(),
             sizes: Vec::new(),
             tables: BTreeSet::new(),
+            asking: Asking::default(),
             aliases: 0,
             depth_max: 0,
         }
@@ -153,6 +156,7 @@ impl<'a> Builder<'a> {
         let schema = self.document.schema;
         let object = schema.object(id);
         self.tables.insert(object.table.name.clone());
+        self.ask_object(id);
         let ObjectKind::Abstract { discriminator, members, .. } = &object.kind else {
             let (fields, cost) = self.fields(frame, alias, id, sets, depth)?;
             return Ok((ObjectShape { presence: None, body: Body::Fields(fields) }, cost));
@@ -190,7 +194,10 @@ impl<'a> Builder<'a> {
                 (false, ValueShape::Constant(written_text(&object.name)))
             } else {
                 let field = object.fields.get(name).ok_or_else(|| super::unknown(selected))?;
+                self.asking.enter(key, selected);
+                self.ask_field(id, field);
                 let (value, below) = self.field(frame, alias, field, selected, depth)?;
+                self.asking.leave();
                 cost.fields += below.fields;
                 cost.lists.extend(below.lists);
                 (field.ty.nullable, value)
@@ -305,6 +312,9 @@ impl<'a> Builder<'a> {
         selected: &Selected<'_>,
     ) -> Result<Vec<String>, Refusal> {
         let mut conditions = Vec::with_capacity(by.len());
+        if let Named::Object(target) = field.ty.named {
+            self.ask_columns(target, by.iter().map(|(_, column)| column));
+        }
         for (name, column) in by {
             // A part of the key that is left out would leave a change with more rows than it names.
             let Some(Arg::Leaf(source)) = self.arg(field, selected, name) else {
@@ -319,7 +329,8 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn planned(&self, cost: Cost) -> Planned {
-        Planned { depth: self.depth_max, cost, tables: self.tables.clone() }
+        let needs = self.asking.needs.clone();
+        Planned { depth: self.depth_max, cost, tables: self.tables.clone(), needs }
     }
 
     pub(super) fn statement(&self, sql: String) -> Statement {

@@ -1,7 +1,7 @@
 //! Which fields an operation selects of a type: fragments, merged fields, `@skip` and `@include`, as the specification's
 //! CollectFields and MergeSelectionSets say (sections 6.3.2 and 6.4.3).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_graphql::parser::types::{
     Directive, Field as Given, FragmentDefinition, Selection as Item, SelectionSet,
@@ -27,6 +27,8 @@ pub struct Selected<'a> {
 /// What is selected of a type: response key → field, in the order of the answer.
 pub type Selection<'a> = IndexMap<&'a str, Selected<'a>>;
 
+type Included<'d> = &'d dyn Fn(&[Positioned<Directive>]) -> Result<bool, Refusal>;
+
 /// What a selection is read with.
 #[derive(Clone, Copy)]
 pub struct Document<'a> {
@@ -44,10 +46,26 @@ impl<'a> Document<'a> {
     /// # Errors
     /// When `@skip` or `@include` have no boolean.
     pub fn collect(&self, of: Option<ObjectId>, sets: &[&'a SelectionSet]) -> Result<Selection<'a>, Refusal> {
+        self.collect_by(of, sets, &|directives| self.is_included(directives))
+    }
+
+    /// As [`collect`](Self::collect), and what `@skip` and `@include` leave to a variable without value is selected.
+    pub fn collect_all(&self, of: Option<ObjectId>, sets: &[&'a SelectionSet]) -> Selection<'a> {
+        let included =
+            |directives: &[Positioned<Directive>]| Ok(self.is_included(directives).unwrap_or(true));
+        self.collect_by(of, sets, &included).unwrap_or_default()
+    }
+
+    fn collect_by(
+        &self,
+        of: Option<ObjectId>,
+        sets: &[&'a SelectionSet],
+        included: Included<'_>,
+    ) -> Result<Selection<'a>, Refusal> {
         let mut selection = Selection::new();
-        let mut visited = Vec::new();
+        let mut visited = HashSet::new();
         for set in sets {
-            self.add(of, set, &mut selection, &mut visited)?;
+            self.add(of, set, included, &mut selection, &mut visited)?;
         }
         Ok(selection)
     }
@@ -56,11 +74,12 @@ impl<'a> Document<'a> {
         &self,
         of: Option<ObjectId>,
         set: &'a SelectionSet,
+        included: Included<'_>,
         into: &mut Selection<'a>,
-        visited: &mut Vec<&'a str>,
+        visited: &mut HashSet<&'a str>,
     ) -> Result<(), Refusal> {
         for item in &set.items {
-            if !self.is_included(item.node.directives())? {
+            if !included(item.node.directives())? {
                 continue;
             }
             match &item.node {
@@ -79,18 +98,17 @@ impl<'a> Document<'a> {
                 Item::FragmentSpread(spread) => {
                     let name = spread.node.fragment_name.node.as_str();
                     let Some((name, fragment)) = self.fragments.get_key_value(name) else { continue };
-                    if visited.contains(&name.as_str()) {
+                    if !visited.insert(name.as_str()) {
                         continue;
                     }
-                    visited.push(name);
                     if self.applies(&fragment.node.type_condition.node.on.node, of) {
-                        self.add(of, &fragment.node.selection_set.node, into, visited)?;
+                        self.add(of, &fragment.node.selection_set.node, included, into, visited)?;
                     }
                 }
                 Item::InlineFragment(fragment) => {
                     let on = fragment.node.type_condition.as_ref().map(|condition| &condition.node.on.node);
                     if on.is_none_or(|on| self.applies(on, of)) {
-                        self.add(of, &fragment.node.selection_set.node, into, visited)?;
+                        self.add(of, &fragment.node.selection_set.node, included, into, visited)?;
                     }
                 }
             }

@@ -210,6 +210,9 @@ impl<'a> Change<'a, '_> {
                 Arg::Null => "NULL".to_owned(),
                 arg => self.builder.value(arg.source(), &path, pos, named, column),
             };
+            if let Named::Object(target) = self.field.ty.named {
+                self.builder.ask_column(target, column_name);
+            }
             values.insert(column_name.clone(), value);
         }
         Ok(values)

@@ -4,11 +4,13 @@
 //! planning is a pure function of it. Whatever is referred to by number or name exists.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use async_graphql::Value;
 use indexmap::IndexMap;
 
 use crate::engine::encode::{PgType, Scalar};
+use crate::security::guard::Rule;
 
 /// Index of an object, interface or union in [`Schema::objects`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,6 +106,8 @@ pub struct Object {
     pub fields: IndexMap<String, Field>,
     /// Interfaces that it implements.
     pub implements: Vec<ObjectId>,
+    /// What is asked of who sees one, or that there is one.
+    pub rules: Rules,
 }
 
 /// A table or view.
@@ -153,7 +157,12 @@ pub struct Field {
     pub kind: FieldKind,
     /// How long an answer may be kept.
     pub cache: Option<CacheControl>,
+    /// What is asked of who selects it, filters or orders by it, or sets it.
+    pub rules: Rules,
 }
+
+/// What is asked of callers, all of it: `@auth`, and that of the interfaces.
+pub type Rules = Vec<Arc<Rule>>;
 
 /// How long an answer may be kept, and for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

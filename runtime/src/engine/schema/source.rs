@@ -92,6 +92,7 @@ const DIRECTIVES: &[(&str, &[Place], &[&str])] = {
         ("emits", &[Field], &["event", "payload"]),
         ("job", &[Field], &["name", "function", "check"]),
         ("subscription", &[Field], &["event"]),
+        ("auth", &[Type, Field], &["requires", "guards"]),
         ("cacheControl", &[Field], &["maxAge", "scope", "staleIfError"]),
         ("value", &[EnumValue], &["text"]),
         ("deprecated", &[Field, EnumValue], &["reason"]),
@@ -118,6 +119,11 @@ impl Directive<'_> {
     fn value(&self, argument: &str) -> Option<(&Value, Pos)> {
         let (_, value) = self.1.arguments.iter().find(|(name, _)| name.node == argument)?;
         Some((&value.node, value.pos))
+    }
+
+    /// Whether the argument is there.
+    pub fn has(&self, argument: &str) -> bool {
+        self.value(argument).is_some()
     }
 
     /// A text; anything else is a problem and `None`.
@@ -151,6 +157,7 @@ impl Directive<'_> {
         for (value, pos) in values {
             match value {
                 Value::String(text) => texts.push(text.clone()),
+                Value::Enum(name) => texts.push(name.to_string()),
                 other => problems.error(pos, format!("{argument} must be a list of texts, not {other}")),
             }
         }

@@ -9,6 +9,7 @@ use fraiseql_runtime::engine::metrics::EngineMetrics;
 use fraiseql_runtime::engine::plan_cache::Bounds;
 use fraiseql_runtime::engine::{Engine, Request, Settings};
 use fraiseql_runtime::observability::metrics::Metrics;
+use fraiseql_runtime::security::guard::Guards;
 use fraiseql_runtime::storage::postgres::{self, Postgres};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
@@ -42,6 +43,19 @@ impl Blog {
                 .expect("statements");
         }
         connection.close().await.expect("closed");
+        Self::over(Source { path: schema.to_owned(), url, database_schemas: Vec::new() }).await
+    }
+
+    /// An engine over a database that is there.
+    pub async fn over(source: Source) -> Result<Self, fraiseql_runtime::engine::loader::Error> {
+        Self::guarded(source, Guards::default()).await
+    }
+
+    /// As [`over`](Self::over), with guards that its schema names.
+    pub async fn guarded(
+        source: Source,
+        guards: Guards,
+    ) -> Result<Self, fraiseql_runtime::engine::loader::Error> {
         let limits = postgres::Limits {
             min_connections: 0,
             max_connections: 8,
@@ -55,10 +69,10 @@ impl Blog {
             plans: Bounds { entries_max: 1_000, bytes_max: 1 << 20 },
             introspection: true,
             subject_prefix: "blog".to_owned(),
+            guards,
         };
-        let postgres = Postgres::new(&url, limits, Duration::from_secs(5)).expect("a URL");
+        let postgres = Postgres::new(&source.url, limits, Duration::from_secs(5)).expect("a URL");
         let metrics = Metrics::new().area(EngineMetrics::register);
-        let source = Source { path: schema.to_owned(), url, database_schemas: Vec::new() };
         let served = Served::new(source, Parts { postgres, queue: None, cache: None, settings, metrics });
         served.load().await?;
         Ok(Self { engine: served.current().expect("loaded") })

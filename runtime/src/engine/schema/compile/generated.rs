@@ -92,6 +92,7 @@ impl Compiler<'_> {
             args: IndexMap::new(),
             kind: FieldKind::Structural,
             cache: None,
+            rules: Vec::new(),
         };
         self.schema.objects[id.0].fields.insert(name.to_owned(), field);
     }
@@ -225,6 +226,14 @@ impl Compiler<'_> {
         ];
         let pos = async_graphql::parser::Pos::default();
         for (name, field) in self.schema.object(object).fields.clone() {
+            if super::FILTER_WORDS.contains(&name.as_str()) {
+                let of = self.schema.object(object).name.clone();
+                let place = self.place_of(&of, &name);
+                let message =
+                    format!("{of}.{name} cannot be filtered by: filters have this word for themselves");
+                self.problems.warn(place, message);
+                continue;
+            }
             let type_name = match (&field.kind, field.ty.named) {
                 (FieldKind::Column(column), named) => {
                     let base = self.schema.name_of(named).to_owned();
@@ -240,6 +249,16 @@ impl Compiler<'_> {
             }
         }
         fields.into_iter().map(|argument| (argument.name.clone(), argument)).collect()
+    }
+
+    /// Where the file has the field.
+    fn place_of(&self, object: &str, field: &str) -> async_graphql::parser::Pos {
+        let ty = self.source.types.get(object);
+        let found = ty.and_then(|ty| {
+            let mut fields = super::objects::fields_of(&ty.node).iter();
+            fields.find(|given| given.node.name.node == field).map(|given| given.node.name.pos)
+        });
+        found.unwrap_or_default()
     }
 
     fn order_fields(&mut self, object: ObjectId) -> IndexMap<String, Argument> {

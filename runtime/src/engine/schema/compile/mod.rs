@@ -4,6 +4,7 @@
 //! only to tables, columns, functions and types that the catalogue has, with types that can be read and written.
 //! Filters, orders, connections and inputs that the file names and does not define are made here.
 
+mod access;
 mod functions;
 mod generated;
 mod inputs;
@@ -32,6 +33,9 @@ use crate::engine::encode::{PgType, Scalar};
 const SIZE_DEFAULT: u32 = 50;
 /// Rows of a list at most when the schema does not say.
 const SIZE_MAX: u32 = 1_000;
+
+/// What a filter combines conditions with; a field of this name cannot be filtered by.
+pub(crate) const FILTER_WORDS: [&str; 3] = ["and", "or", "not"];
 
 /// What came of a schema file.
 pub struct Compiled {
@@ -79,6 +83,7 @@ impl<'a> Compiler<'a> {
         self.bind_tables();
         self.compile_enums();
         self.compile_objects();
+        self.compile_access();
         self.compile_inputs();
         self.compile_roots();
         self.fill_generated();
@@ -130,8 +135,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn add_object(&mut self, name: String, description: Option<String>, kind: ObjectKind) -> ObjectId {
-        let (table, fields, implements) = (Table::default(), IndexMap::new(), Vec::new());
-        self.schema.objects.push(Object { name, description, kind, table, fields, implements });
+        let (table, fields) = (Table::default(), IndexMap::new());
+        let (implements, rules) = (Vec::new(), Vec::new());
+        self.schema.objects.push(Object { name, description, kind, table, fields, implements, rules });
         ObjectId(self.schema.objects.len() - 1)
     }
 

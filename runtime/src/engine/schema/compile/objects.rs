@@ -6,6 +6,7 @@ use async_graphql::parser::types::{
 };
 use indexmap::IndexMap;
 
+use super::access::rules_of;
 use super::{Compiler, column_of, deprecation, type_name};
 use crate::engine::encode::{Decoder, Scalar};
 use crate::engine::schema::catalogue;
@@ -206,6 +207,7 @@ impl Compiler<'_> {
             args,
             kind,
             cache,
+            rules: rules_of(directives, &mut self.problems),
         }
     }
 

@@ -4,6 +4,7 @@ use async_graphql::Positioned;
 use async_graphql::parser::types::{FieldDefinition, TypeKind};
 
 use super::Compiler;
+use super::access::rules_of;
 use crate::engine::schema::model::{
     Column, Effects, Event, Field, FieldKind, InputId, InputRole, Insert, Named, ObjectId, ObjectKind,
     TypeRef,
@@ -41,8 +42,10 @@ impl Compiler<'_> {
                 self.problems.error(ty.pos, format!("{name} is a root and must be an object type"));
                 continue;
             };
+            let rules = rules_of(&ty.node.directives, &mut self.problems);
             for given in &object.fields {
-                let Some(field) = self.compile_root(root, given) else { continue };
+                let Some(mut field) = self.compile_root(root, given) else { continue };
+                field.rules.extend(rules.iter().cloned());
                 let fields = match root {
                     Root::Query => &mut self.schema.query,
                     Root::Mutation => &mut self.schema.mutation,

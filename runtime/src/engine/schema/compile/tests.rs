@@ -127,6 +127,16 @@ fn enums_are_compared_with_the_databases() {
 }
 
 #[test]
+fn a_filter_keeps_its_own_words() {
+    let text = "type Author @table(name: \"authors\") {\n id: ID! not: String! @column(name: \"pen_name\") }
+        type Query { authors(where: AuthorFilter): [Author!]! @list }";
+    let compiled = compile(text, &library()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert!(compiled.warnings[0].to_string().contains("2:10: warning: Author.not cannot be filtered by"));
+    let Some(Named::Input(filter)) = compiled.schema.names.get("AuthorFilter") else { panic!("a filter") };
+    assert_eq!(compiled.schema.input(*filter).fields["not"].ty.named, Named::Input(*filter));
+}
+
+#[test]
 fn roots_are_told_what_they_lack() {
     let with = |root: &str| {
         let text =
@@ -217,5 +227,43 @@ proptest::proptest! {
     #[test]
     fn any_text_is_a_schema_or_has_problems(text in "[a-zA-Z{}()\\[\\]!:@\"=& \n]{0,200}") {
         let _ = compile(&text, &library());
+    }
+}
+
+#[test]
+fn what_is_asked_of_callers_is_compiled_and_handed_down() {
+    let text = "type Author @table(name: \"authors\") @auth { id: ID! penName: String! @auth(requires: [EDITOR, \"ADMIN\"]) pen: String! @column(name: \"pen_name\") }
+        type Query @auth(guards: [\"open\"]) { authors: [Author!]! @list @auth(requires: ADMIN) }";
+    let compiled = compile(text, &library()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let warnings: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("pen shows authors.pen_name, which penName guards"), "{warnings:?}");
+    let schema = compiled.schema;
+    let author = schema.object(schema.object_named("Author").expect("a type"));
+    assert_eq!(author.rules.len(), 1);
+    assert_eq!(author.fields["penName"].rules[0].roles, ["EDITOR", "ADMIN"]);
+    let rules = &schema.query["authors"].rules;
+    assert_eq!((rules[0].roles.len(), rules[1].guards.as_slice()), (1, &["open".to_owned()][..]));
+}
+
+#[test]
+fn a_rule_that_would_ask_nothing_or_has_no_meaning_is_told() {
+    for (rule, told) in [
+        (
+            "type Author @table(name: \"authors\") @auth(requires: []) { id: ID! }",
+            "an empty list lets nobody through",
+        ),
+        ("type Author @table(name: \"authors\") @auth(require: [A]) { id: ID! }", "did you mean requires?"),
+        (
+            "enum Mood @auth { sad glad } type Author @table(name: \"authors\") { id: ID! }",
+            "no meaning on Mood",
+        ),
+        (
+            "input X { id: ID @auth } type Author @table(name: \"authors\") { id: ID! }",
+            "@auth has no meaning here",
+        ),
+    ] {
+        let found = problems(&format!("{rule} type Query {{ author(id: ID!): Author @lookup }}"));
+        assert!(found.iter().any(|found| found.contains(told)), "{rule}: {found:?}");
     }
 }

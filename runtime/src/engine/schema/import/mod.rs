@@ -16,6 +16,7 @@ use self::columns::Field;
 use self::links::Link;
 use self::names::Names;
 use super::catalogue::{Catalogue, Relation};
+use super::source::nearest;
 
 /// What is proposed.
 #[derive(Debug, Clone)]
@@ -28,15 +29,52 @@ pub struct Options {
     pub mutations: bool,
     /// Whether functions may be called.
     pub functions: bool,
-    /// Names of tables that are nobody's business.
+    /// Tables that are proposed, `table` or `schema.table`; empty: all.
+    pub only: Vec<String>,
+    /// Names of tables that are nobody's business, unless they are asked for by `only`.
     pub leave_out: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let leave_out = ["_sqlx_migrations", "idempotency_keys", "outbox"].map(str::to_owned).into();
-        Self { list_default: 20, list_max: 100, mutations: true, functions: true, leave_out }
+        Self {
+            list_default: 20,
+            list_max: 100,
+            mutations: true,
+            functions: true,
+            only: Vec::new(),
+            leave_out,
+        }
     }
+}
+
+impl Options {
+    /// Those of `only` that the database does not have, each with what may be meant.
+    pub fn unknown(&self, catalogue: &Catalogue) -> Vec<String> {
+        let missing = self
+            .only
+            .iter()
+            .filter(|wanted| !catalogue.tables.keys().any(|(schema, table)| is_meant(wanted, schema, table)));
+        let known = || catalogue.tables.keys().map(|(_, table)| table.as_str());
+        missing.map(|wanted| format!("{wanted}{}", nearest(wanted, known()))).collect()
+    }
+
+    fn wants(&self, schema: &str, table: &str) -> bool {
+        if self.only.is_empty() {
+            return !self.leave_out.iter().any(|name| name == table);
+        }
+        self.only.iter().any(|wanted| is_meant(wanted, schema, table))
+    }
+}
+
+/// Whether `table` or `schema.table` names this table; either may have dots of its own.
+fn is_meant(wanted: &str, schema: &str, table: &str) -> bool {
+    wanted == table
+        || wanted
+            .strip_prefix(schema)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .is_some_and(|rest| rest == table)
 }
 
 /// A type that is proposed for a table or view.
@@ -91,7 +129,7 @@ impl<'a> Proposal<'a> {
         tables.sort_by_key(|((schema, table), _)| !self.is_found_bare(schema, table));
         let mut named = Vec::new();
         for ((schema, table), relation) in tables {
-            if self.options.leave_out.contains(table) {
+            if !self.options.wants(schema, table) {
                 continue;
             }
             let key = usable_key(relation);
@@ -111,7 +149,7 @@ impl<'a> Proposal<'a> {
             ));
         }
         for (schema, table, relation, key, name) in named {
-            let mut names = Names::default();
+            let mut names = Names::of_fields();
             let fields = self.fields_of(schema, table, relation, key, &mut names);
             if fields.is_empty() {
                 self.leave_out(schema, table, "none of its columns has a type that is known here");

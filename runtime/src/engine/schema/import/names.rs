@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::encode::Scalar;
+use crate::engine::schema::compile::FILTER_WORDS;
 
 /// What the compiler makes of a type's name.
 const MADE: [&str; 6] = ["Filter", "Order", "Input", "Patch", "Connection", "Edge"];
@@ -22,6 +23,11 @@ impl Names {
             names.take_type(name);
         }
         names
+    }
+
+    /// The scope of an object's fields: a filter of it has these words for itself.
+    pub(super) fn of_fields() -> Self {
+        Self { taken: FILTER_WORDS.map(str::to_owned).into() }
     }
 
     /// The first of `wanted` that is free, else the last one with the lowest number that is.

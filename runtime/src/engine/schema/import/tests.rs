@@ -52,6 +52,7 @@ fn options_leave_out() {
         list_max: 9,
         mutations: false,
         functions: false,
+        only: Vec::new(),
         leave_out: vec!["media".to_owned(), "posts".to_owned()],
     };
     let text = propose(&catalogue, &options);
@@ -59,6 +60,21 @@ fn options_leave_out() {
     assert!(!text.contains("type Mutation") && !text.contains("@function"), "{text}");
     assert!(!text.contains("type Media") && !text.contains("Post!"), "{text}");
     assert!(text.contains("@list(default: 7, max: 9)"), "{text}");
+}
+
+#[test]
+fn only_tables_that_are_asked_for_are_proposed() {
+    let catalogue = catalogue(BLOG);
+    let only = ["public.posts", "tags", "post_tags"].map(str::to_owned).to_vec();
+    let options = Options { only, ..Options::default() };
+    let text = propose(&catalogue, &options);
+    accepted(&text, &catalogue);
+    assert!(text.contains("type Post @table") && text.contains("tags(where: TagFilter"), "{text}");
+    assert!(!text.contains("type Author") && !text.contains(": Author"), "{text}");
+    assert_eq!(options.unknown(&catalogue), Vec::<String>::new());
+    let wrong = Options { only: vec!["post".to_owned(), "blog.tags".to_owned()], ..Options::default() };
+    assert_eq!(wrong.unknown(&catalogue)[0], "post, did you mean posts?");
+    assert!(wrong.unknown(&catalogue)[1].starts_with("blog.tags"));
 }
 
 #[test]
@@ -92,7 +108,8 @@ prop_compose! {
 }
 
 fn columns() -> impl Strategy<Value = Vec<Column>> {
-    let names = ["id", "name", "user_id", "post_id", "createdAt", "created_at", "patch", "idempotency_key"];
+    let names =
+        ["id", "name", "user_id", "post_id", "createdAt", "created_at", "patch", "idempotency_key", "or"];
     let each = names.iter().map(|name| prop::option::weighted(0.7, named(name).prop_flat_map(column)));
     each.collect::<Vec<_>>().prop_map(|columns| {
         let mut columns: Vec<Column> = columns.into_iter().flatten().collect();
