@@ -338,10 +338,16 @@ mod tests {
             bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
             text in "(\\{\"(query|variables|operationName|extensions)\":)?[\\[\\]{}:,\"a-z0-9\\\\ue.+-]{0,80}",
         ) {
-            let _ = from_body(&bytes);
+            let _ = from_body(&bytes, 2);
             let _ = from_query(&text);
-            if let Ok(request) = from_body(text.as_bytes()) {
-                assert!(!request.query.trim().is_empty());
+            match from_body(text.as_bytes(), 2) {
+                Ok(Posted::Batch(batch)) => assert!((1..=2).contains(&batch.len())),
+                Ok(Posted::One(asked)) => {
+                    if let Ok(request) = asked.resolve(&Persisted::default()) {
+                        assert!(!request.query.trim().is_empty());
+                    }
+                }
+                Err(_) => {}
             }
         }
     }

@@ -25,6 +25,7 @@ use fraiseql_runtime::engine::metrics::EngineMetrics;
 use fraiseql_runtime::engine::plan_cache::Bounds;
 use fraiseql_runtime::engine::{Engine, Request, Settings};
 use fraiseql_runtime::observability::metrics::Metrics;
+use fraiseql_runtime::security::guard::Guards;
 use fraiseql_runtime::storage::postgres::{self, Postgres};
 use proptest::prelude::any;
 use proptest::strategy::{Strategy as _, ValueTree as _};
@@ -279,6 +280,7 @@ async fn serve(url: &str, sdl: &str) -> Engine {
         plans: Bounds { entries_max: 100, bytes_max: 1 << 20 },
         introspection: true,
         subject_prefix: "differential".to_owned(),
+        guards: Guards::default(),
     };
     let postgres = Postgres::new(url, limits, Duration::from_secs(30)).expect("a URL");
     let metrics = Metrics::new().area(EngineMetrics::register);

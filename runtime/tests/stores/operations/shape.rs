@@ -19,7 +19,10 @@ pub fn of(plan: &Plan) -> String {
             Action::Read(_, answer) => whole(&mut out, answer),
             Action::Write(write) => whole(&mut out, &write.answer),
             Action::Job(job) => line(&mut out, &format!("job {}", job.function)),
-            Action::Subscribe(event) => line(&mut out, &format!("events {event}")),
+            Action::Subscribe(subscribe) => {
+                let _ = write!(out, "events {}, ", subscribe.event);
+                whole(&mut out, &subscribe.answer);
+            }
         }
     }
     out
