@@ -60,6 +60,8 @@ refuses! {
     a_fault_that_outlives_the_load: "start = { at = \"10s\" }" => "start = { at = \"40s\" }";
     a_fault_after_the_load: "start = { at = \"10s\" }" => "start = { at = \"60s\" }";
     no_time_left_to_recover: "start = { at = \"10s\" }" => "start = { at = \"30s\" }";
+    subscribers_that_are_asked_for_and_not_there: "one-order-per-key       = {}" => "event-reaches-subscribers = {}";
+    more_subscribers_than_are_kept: "clients = 64" => "clients = 64\nsubscribers = 1000";
     an_invariant_whose_operation_is_never_issued: ", requestInvoice = 2 }" => " }";
     a_budget_that_is_too_short: "budget = \"150s\"" => "budget = \"30s\"";
     evidence_that_asks_for_nothing: "{ min_refused = 1, min_reset = 1 }" => "{}";

@@ -234,7 +234,8 @@ mod tests {
         let (nobody, editor, both) =
             (Caller::default(), somebody(&["EDITOR"]), somebody(&["EDITOR", "ADMIN"]));
         let (unauthenticated, forbidden) = (Err(Denied::Unauthenticated), Err(Denied::Forbidden));
-        let cases: [(Box<dyn Guard>, [Result<(), Denied>; 3]); 6] = [
+        type Case = (Box<dyn Guard>, [Result<(), Denied>; 3]);
+        let cases: [Case; 6] = [
             (Box::new(Authenticated), [unauthenticated, Ok(()), Ok(())]),
             (Box::new(role("ADMIN")), [unauthenticated, forbidden, Ok(())]),
             (Box::new(role("ADMIN").and(role("EDITOR"))), [unauthenticated, forbidden, Ok(())]),
