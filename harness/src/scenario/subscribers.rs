@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the server may take to begin a subscription.
 const BEGIN_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+/// The line of the server's metrics that says so.
+const FOLLOWED: &str = "subscription_stream_followed 1";
 /// An event of the stream is smaller; what is larger is no event of ours.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Orders that are placed.
@@ -39,7 +42,13 @@ impl Subscribers {
                 begin(&client, base_url).await.with_context(|| format!("open subscription {number}"))?;
             listening.push(tokio::spawn(listen(answer, stop.clone())));
         }
-        Ok(Subscribers { stop, listening })
+        let subscribers = Subscribers { stop, listening };
+        if count > 0 {
+            tokio::time::timeout(BEGIN_WITHIN, followed(&client, base_url))
+                .await
+                .context("the server does not follow the stream of events")?;
+        }
+        Ok(subscribers)
     }
 
     /// Gives the subscriptions up and returns what each has heard.
@@ -74,6 +83,18 @@ async fn begin(client: &reqwest::Client, base_url: &str) -> anyhow::Result<reqwe
         );
     }
     Ok(answer)
+}
+
+/// Waits until the server says that no later event is missed.
+async fn followed(client: &reqwest::Client, base_url: &str) {
+    let url = format!("{}/metrics", base_url.trim_end_matches('/'));
+    loop {
+        let text = async { client.get(&url).send().await?.text().await };
+        if text.await.is_ok_and(|text| text.lines().any(|line| line == FOLLOWED)) {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 async fn listen(mut answer: reqwest::Response, stop: CancellationToken) -> Heard {

@@ -147,6 +147,35 @@ pub async fn no_way_leads_to_what_is_guarded(stage: Arc<Stage>) {
     assert_eq!(names, json!({"data": {"users": [{"name": "Ada"}, {"name": "Bob"}, {"name": "Cy"}]}}));
 }
 
+pub async fn events_are_told_to_those_who_may_see_them(stage: Arc<Stage>) {
+    let guarded = Guarded::open(&stage).await;
+    let begun = async |caller: &Caller, query: &str| {
+        let request = Request { query: query.to_owned(), ..Request::default() };
+        match guarded.0.engine.subscribe(&request, caller).await {
+            Ok(subscription) => {
+                assert!(subscription.is_some(), "{query}");
+                Reached::Executed
+            }
+            Err(answer) => answer.stage,
+        }
+    };
+    let editor = Caller::known("ed", ["EDITOR"]);
+    for query in [
+        "subscription { userChanged { email } }",
+        "subscription { userChanged(email: \"ada@example.org\") { id } }",
+        "subscription { postWritten { author { boss { email } } } }",
+        "subscription { secretTold { id } }",
+    ] {
+        assert_eq!(begun(&admin(), query).await, Reached::Executed, "{query}");
+        assert_eq!(begun(&Caller::Anonymous, query).await, Reached::Unauthenticated, "{query}");
+        assert_eq!(begun(&editor, query).await, Reached::Forbidden, "{query}");
+    }
+    let joined = "subscription { joined { id } }";
+    assert_eq!(begun(&Caller::Anonymous, joined).await, Reached::Unauthenticated);
+    assert_eq!(begun(&editor, joined).await, Reached::Executed);
+    assert_eq!(begun(&Caller::Anonymous, "subscription { userChanged { name } }").await, Reached::Executed);
+}
+
 pub async fn what_is_not_selected_is_not_asked_for(stage: Arc<Stage>) {
     let guarded = Guarded::open(&stage).await;
     let nobody = Caller::Anonymous;

@@ -6,6 +6,7 @@ use fraiseql_runtime::engine::persisted::hash;
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, read};
+use crate::support::live::{Heard, Socket, Stream};
 use crate::support::{Front, Shop, Stage, equal, eventually};
 
 const OLD: &str = "application/json";
@@ -96,6 +97,70 @@ pub async fn an_operation_is_registered_by_its_first_caller(stage: Arc<Stage>) {
         let answer = front.post(OLD, &by_hash(&hash, query)).await;
         assert_eq!(answer.body, json!({"data": {"product": {"id": "1"}}}), "{query:?}");
     }
+    front.ended().await;
+    shop.close().await;
+}
+
+pub async fn a_key_is_needed_for_what_is_guarded_on_every_way_of_asking(stage: Arc<Stage>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let guarded = include_str!("../../../fixtures/schemas/ecommerce/schema.graphql").replace(
+        "type User @table(name: \"users\")",
+        "type User @table(name: \"users\") @auth(requires: [STAFF])",
+    );
+    assert!(guarded.contains("@auth"), "the type is still called so");
+    let schema = folder.path().join("schema.graphql");
+    std::fs::write(&schema, guarded).expect("written");
+    let key = |id: &str, role: &str| {
+        format!("{{ id = \"{id}\", sha256 = \"{}\", roles = [\"{role}\"] }}", hash(&format!("key of {id}")))
+    };
+    let settings = format!(
+        "graphql.schema = {:?}\ngraphql.max_batch = 2\nauth.api_keys = [{}, {}]",
+        schema.display().to_string(),
+        key("ada", "STAFF"),
+        key("bob", "GUEST"),
+    );
+    let shop = Shop::open_with(&stage, &settings).await;
+    let front = Front::of(&shop).await;
+    let query = json!({"query": "{ products(limit: 1) { id } user(id: 1) { id } }"});
+    let asked = async |media: &str, key: Option<&str>, body: &Value| {
+        let request = front.client.post(front.url()).header("accept", media).json(body);
+        read(match key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        })
+        .await
+    };
+    for (key, status, wanted) in [
+        (None, 401, "UNAUTHENTICATED"),
+        (Some("key of bob"), 403, "FORBIDDEN"),
+        (Some("key of eve"), 401, "UNAUTHENTICATED"),
+        (Some("key of ada"), 200, ""),
+    ] {
+        let answer = asked(NEW, key, &query).await;
+        assert_eq!((answer.status, code(&answer)), (status, wanted), "{key:?}: {}", answer.body);
+        assert_eq!(answer.body.get("data").is_some(), status == 200, "{key:?}: {}", answer.body);
+        if key != Some("key of eve") {
+            let batch = asked(OLD, key, &json!([query, {"query": "{ __typename }"}])).await;
+            let first = batch.body[0]["errors"][0]["extensions"]["code"].as_str().unwrap_or_default();
+            assert_eq!((first, &batch.body[1]["data"]["__typename"]), (wanted, &json!("Query")), "{key:?}");
+        }
+    }
+    // A header that anybody can write makes nobody.
+    let spoofed = front.client.post(front.url()).header("accept", NEW).header("x-role", "STAFF").json(&query);
+    assert_eq!(read(spoofed).await.status, 401);
+
+    let events = "subscription { orderCreated { user { id } } }";
+    let mut socket = Socket::ready(&front).await;
+    socket.subscribe("1", events, json!({})).await;
+    let Heard::Message(refused) = socket.hear().await else { panic!("the connection goes on") };
+    assert_eq!(refused["type"], "error", "{refused}");
+    assert_eq!(refused["payload"][0]["extensions"]["code"], "UNAUTHENTICATED", "{refused}");
+    let mut stream = Stream::open(&front, events, json!({})).await;
+    let (name, told) = stream.next().await.expect("an event");
+    assert_eq!(
+        (name.as_str(), &told["errors"][0]["extensions"]["code"]),
+        ("next", &json!("UNAUTHENTICATED"))
+    );
     front.ended().await;
     shop.close().await;
 }

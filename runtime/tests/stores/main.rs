@@ -128,6 +128,7 @@ fn all() -> Vec<(&'static str, Start)> {
             only_the_schemas_that_are_asked_for_are_read;
         guards:
             no_way_leads_to_what_is_guarded,
+            events_are_told_to_those_who_may_see_them,
             what_is_not_selected_is_not_asked_for,
             roles_and_guards_let_through_whom_they_say,
             a_schema_with_a_guard_that_nobody_registered_is_not_served;
@@ -198,6 +199,7 @@ fn all() -> Vec<(&'static str, Start)> {
             a_list_of_operations_is_answered_by_a_list,
             answers_from_a_thousand_bytes_on_are_compressed,
             a_caller_who_leaves_takes_the_statement_along,
+            a_key_is_needed_for_what_is_guarded_on_every_way_of_asking,
             a_server_without_a_schema_says_so,
             the_page_for_trying_operations_needs_nothing_from_elsewhere;
         subscriptions:

@@ -73,9 +73,10 @@ impl Shop {
         let folder = tempfile::tempdir().expect("a folder");
         let stream = format!("events{number}");
         let mut table: toml::Table = toml::from_str(SETTINGS).expect("the usual settings");
+        merge(&mut table, toml::from_str(&format!("graphql.schema = {SCHEMA:?}")).expect("a path"));
         merge(&mut table, toml::from_str(settings).expect("the test's settings"));
         let own = format!(
-            "nats.stream = {stream:?}\nnats.subject_prefix = {stream:?}\nqueue.spool_dir = {:?}\ngraphql.schema = {SCHEMA:?}",
+            "nats.stream = {stream:?}\nnats.subject_prefix = {stream:?}\nqueue.spool_dir = {:?}",
             folder.path().display().to_string()
         );
         merge(&mut table, toml::from_str(&own).expect("the shop's own settings"));
