@@ -3,4 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo clippy --workspace --all-targets --locked -- -D warnings
-exec cargo clippy --manifest-path chaos/fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" --locked -- -D warnings
+for folder in chaos/fuzz runtime/fuzz; do
+  cargo clippy --manifest-path "$folder/Cargo.toml" --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" --locked -- -D warnings
+done

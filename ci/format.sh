@@ -3,4 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
-exec cargo fmt --manifest-path chaos/fuzz/Cargo.toml --check
+for folder in chaos/fuzz runtime/fuzz; do
+  cargo fmt --manifest-path "$folder/Cargo.toml" --check
+done

@@ -37,10 +37,11 @@ use crate::queue::worker::{self, Worker as JobWorker};
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::{Caller, Guards};
 use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
-use crate::storage::metrics::{DependencyMetrics, PoolCollector};
+use crate::storage::metrics::{DependencyMetrics, PoolCollector, ReplicationMetrics};
 use crate::storage::nats::{self, Nats};
-use crate::storage::postgres::{self, Postgres};
+use crate::storage::postgres::{self, Lending, Postgres};
 use crate::storage::redis::{self, Redis};
+use crate::storage::replication;
 use crate::storage::spool::{self, Spool};
 
 /// Errors of the start. A dependency that is away is none.
@@ -106,6 +107,8 @@ pub struct AppState {
     pub api_keys: ApiKeys,
     cache: Option<ResponseCache>,
     postgres: Postgres,
+    /// Past any pooler, for what needs a session that lasts.
+    direct_url: Option<Arc<str>>,
     redis: Redis,
     nats: Nats,
     relay: Relay,
@@ -114,6 +117,7 @@ pub struct AppState {
     fallback: Option<Fallback>,
     fallback_enabled: bool,
     dependencies: DependencyMetrics,
+    replication: ReplicationMetrics,
 }
 
 impl AppState {
@@ -162,6 +166,7 @@ impl AppState {
             api_keys: api_keys(config),
             cache,
             postgres,
+            direct_url: config.urls.database_direct.as_ref().map(|url| url.expose().into()),
             redis,
             nats,
             relay,
@@ -170,6 +175,7 @@ impl AppState {
             fallback,
             fallback_enabled,
             dependencies: metrics.area(DependencyMetrics::register),
+            replication: metrics.area(ReplicationMetrics::register),
         })
     }
 
@@ -192,6 +198,11 @@ impl AppState {
             worker("postgres-pool", self.postgres.clone(), |postgres, stop| async move {
                 postgres.maintain(stop).await;
             }),
+            worker(
+                "replication-gauge",
+                (self.postgres.clone(), self.replication.clone()),
+                |(postgres, metrics), stop| replication::measure(postgres, metrics, stop),
+            ),
             worker("redis-connections", self.redis.clone(), |redis, stop| async move {
                 redis.maintain(stop).await;
             }),
@@ -211,6 +222,18 @@ impl AppState {
                 futures::future::join_all(running).await;
             }),
         ];
+        match &self.direct_url {
+            Some(url) => {
+                let parts = (self.served.clone(), url.clone());
+                workers.push(worker("schema-changes", parts, |(served, url), stop| async move {
+                    served.listen(&url, stop).await;
+                }));
+            }
+            None => tracing::warn!(
+                "behind a pooler without database.direct_url_env nobody hears NOTIFY {}: restart after a migration",
+                loader::CHANNEL
+            ),
+        }
         if let Some(cache) = &self.cache {
             workers.push(worker("cache-invalidation", cache.clone(), |cache, stop| async move {
                 cache.maintain(stop).await;
@@ -327,7 +350,8 @@ fn make_postgres(config: &Config) -> Result<Postgres, postgres::Error> {
         idle_timeout: table.idle_timeout,
         max_lifetime: table.max_lifetime,
     };
-    Postgres::new(config.urls.database.expose(), limits, table.query_timeout)
+    let lending = if table.transaction_pooling { Lending::Transaction } else { Lending::Session };
+    Postgres::lent(config.urls.database.expose(), limits, table.query_timeout, lending)
 }
 
 fn make_redis(config: &Config) -> Result<Redis, redis::Error> {

@@ -203,8 +203,9 @@ async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<serve
 
 fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
     init_logging(&config.logging).context("start the log")?;
+    let database = &config.database;
+    let url = config.urls.direct(database)?.expose();
     block_on(async {
-        let (url, database) = (config.urls.database.expose(), &config.database);
         migration::run::run(url, database.connect_timeout, &MIGRATIONS, &database.migrations).await?;
         tracing::info!(database = %config.urls.database, "the schema is up to date");
         Ok(ExitCode::SUCCESS)

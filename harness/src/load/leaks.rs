@@ -1,7 +1,8 @@
 //! Leak and slow-down tests on a run's samples and windows; the statistics are `chaos::checker::trend`'s. Pure.
 //!
 //! A leak can be concluded from one minute on, its absence only from ten: a shorter run says "not judged" and may pass;
-//! from ten minutes on, what is undecided is inconclusive. Fault windows are left out: what grows in them may shrink
+//! from ten minutes on, what is undecided is inconclusive. A slow-down is concluded from ten minutes on: a machine's own waves
+//! last for minutes, so that growth in a shorter run is inconclusive, and whoever sees it runs again or longer. Fault windows are left out: what grows in them may shrink
 //! again.
 
 use std::collections::BTreeMap;
@@ -127,7 +128,10 @@ fn slow_down(name: &str, duration: Duration, growth: &trend::Growth) -> Criterio
         growth.factor, growth.low, growth.high, growth.added_ms, growth.reason
     );
     let outcome = match growth.verdict {
-        GrowthVerdict::Grown => Outcome::Fail,
+        GrowthVerdict::Grown if duration >= DECISIVE => Outcome::Fail,
+        GrowthVerdict::Grown => {
+            Outcome::Inconclusive("it grew, and less than 10 min do not tell a slow-down from a wave".into())
+        }
         GrowthVerdict::Stable if duration >= DECISIVE => Outcome::Pass,
         GrowthVerdict::Stable | GrowthVerdict::Inconclusive => undecided(duration, &growth.reason),
     };
@@ -265,6 +269,19 @@ mod tests {
         let criteria =
             judge(&soak(), Duration::from_secs(600), &all(601, 0.0), &steady_windows(601, 1.5), &[]);
         assert_eq!(outcome(&criteria, "slow-down-p99"), Outcome::Fail);
+    }
+
+    #[test]
+    fn latency_that_grows_in_two_minutes_may_be_a_wave_and_is_not_passed_over() {
+        let criteria =
+            judge(&soak(), Duration::from_secs(120), &all(120, 0.0), &steady_windows(120, 30.0), &[]);
+        for name in ["slow-down-p50", "slow-down-p99"] {
+            let outcome = outcome(&criteria, name);
+            assert!(
+                matches!(&outcome, Outcome::Inconclusive(why) if why.contains("10 min")),
+                "{criteria:#?}"
+            );
+        }
     }
 
     #[test]

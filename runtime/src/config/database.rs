@@ -13,6 +13,10 @@ use super::units;
 pub struct Database {
     /// Name of the environment variable that holds the URL.
     pub url_env: String,
+    /// Name of the environment variable that may hold a URL past the pooler, for migrations and for LISTEN.
+    pub direct_url_env: String,
+    /// Whether the URL leads to a pooler that lends a connection for a transaction (PgBouncer's `pool_mode = transaction`).
+    pub transaction_pooling: bool,
     pub min_connections: u32,
     pub max_connections: u32,
     /// One attempt to connect and authenticate.
@@ -70,6 +74,8 @@ impl Default for Database {
     fn default() -> Self {
         Self {
             url_env: "DATABASE_URL".to_owned(),
+            direct_url_env: "DATABASE_DIRECT_URL".to_owned(),
+            transaction_pooling: false,
             min_connections: 10,
             max_connections: 100,
             connect_timeout: Duration::from_secs(5),
@@ -85,6 +91,7 @@ impl Default for Database {
 impl Database {
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
         checks.variable_name("url_env", &self.url_env);
+        checks.variable_name("direct_url_env", &self.direct_url_env);
         checks.count("max_connections", u64::from(self.max_connections), 1..=10_000);
         checks.require(
             "min_connections",

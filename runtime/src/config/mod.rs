@@ -69,9 +69,13 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct Urls {
     pub database: ConnectionUrl,
+    /// The database past any pooler: that of `direct_url_env`, else `database` where no pooler lends transactions.
+    pub database_direct: Option<ConnectionUrl>,
     pub redis: ConnectionUrl,
     pub nats: ConnectionUrl,
 }
+
+const POSTGRES: [&str; 2] = ["postgres", "postgresql"];
 
 /// `FRAISEQL_ENV`, or `FRAISEQL_MODE` which means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -144,9 +148,31 @@ impl Tables {
 }
 
 impl Urls {
+    /// The database past any pooler, for what needs a session of its own.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is only a pooler.
+    pub fn direct(&self, database: &database::Database) -> Result<&ConnectionUrl, Error> {
+        self.database_direct.as_ref().ok_or_else(|| {
+            let what =
+                "is not set, and database.transaction_pooling is on: a pooler has no session that lasts";
+            Error::invalid(vec![Problem::variable(
+                &database.direct_url_env,
+                what,
+                "a URL that leads past the pooler",
+            )])
+        })
+    }
+
     fn read(tables: &Tables, environment: &Environment, problems: &mut Vec<Problem>) -> Option<Self> {
         let database = [tables.database.url_env.as_str(), "FRAISEQL_DATABASE_URL", "XZEPR__DATABASE__URL"];
-        let database = url::read(&database, &["postgres", "postgresql"], environment, problems);
+        let database = url::read(&database, &POSTGRES, environment, problems);
+        let direct = tables.database.direct_url_env.as_str();
+        let database_direct = match environment.get(direct) {
+            Some(_) => url::read(&[direct], &POSTGRES, environment, problems),
+            None if tables.database.transaction_pooling => None,
+            None => database.clone(),
+        };
         let redis = url::read(
             &[&tables.cache.redis.url_env],
             &["redis", "rediss", "redis+unix"],
@@ -154,7 +180,7 @@ impl Urls {
             problems,
         );
         let nats = url::read(&[&tables.nats.url_env], &["nats", "tls"], environment, problems);
-        Some(Self { database: database?, redis: redis?, nats: nats? })
+        Some(Self { database: database?, database_direct, redis: redis?, nats: nats? })
     }
 }
 

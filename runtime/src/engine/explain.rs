@@ -1,11 +1,11 @@
 //! What an operation becomes in SQL, and what the database makes of it: for people who write schemas.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use async_graphql::Variables;
 use async_graphql::parser::parse_query;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
 use super::arguments::{self, Call};
 use super::coerce;
@@ -13,6 +13,9 @@ use super::plan::select::Document;
 use super::plan::{Action, Plan, Statement, plan};
 use super::schema::graphql::Graphql;
 use super::schema::model::Schema;
+use crate::storage::postgres::{self, connect_alone};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,9 @@ pub enum Error {
     /// The operation is refused.
     #[error("the operation is refused: {0}")]
     Refused(String),
+    /// The database does not take a connection.
+    #[error("could not reach the database")]
+    Connect(#[from] postgres::Error),
     /// The database refuses.
     #[error("the database does not explain the statement")]
     Database(#[from] sqlx::Error),
@@ -82,7 +88,12 @@ pub async fn operation(
 ) -> Result<String, Error> {
     let (plan, variables) = plan_of(schema, graphql, operation, variables).await?;
     let mut connection = match explain {
-        Some(url) => Some(PgConnection::connect(url).await?),
+        Some(url) => {
+            let mut connection = connect_alone(url, CONNECT_TIMEOUT).await?;
+            // One transaction, ended with the connection: behind a pooler it keeps the same session of the database.
+            connection.execute("BEGIN READ ONLY").await?;
+            Some(connection)
+        }
         None => None,
     };
     let mut text = String::new();
@@ -100,7 +111,8 @@ pub async fn operation(
             // Nothing is executed: EXPLAIN without ANALYZE plans only.
             let sql = format!("EXPLAIN {}", statement.sql);
             let arguments = arguments::encode(statement, &values)?;
-            for row in sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut *connection).await? {
+            let explain = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(false);
+            for row in explain.fetch_all(&mut *connection).await? {
                 let _ = writeln!(text, "--   {}", row.get::<String, _>(0));
             }
         }

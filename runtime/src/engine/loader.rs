@@ -1,7 +1,9 @@
-//! The engine that is served now: loaded from the schema file and the database, loaded again when the file changes.
+//! The engine that is served now: loaded from the schema file and the database, loaded again when the file changes or when
+//! somebody says `NOTIFY fraiseql_schema`, as every migration does.
 //!
 //! Promises: a schema that does not fit the database is never served; a broken file leaves the schema in place that was
-//! served before, and says so in the log; a database that is away delays the first load and stops nothing.
+//! served before, and says so in the log; a database that is away delays the first load and stops nothing; where neither
+//! file nor database has changed the engine stays, with its plans.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 use sqlx::Connection as _;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::access::unknown_guards;
@@ -21,11 +24,13 @@ use super::{Engine, Settings};
 use crate::cache::response::ResponseCache;
 use crate::error::{Classify, ErrorKind, chain};
 use crate::queue::Queue;
-use crate::storage::postgres::{self, Postgres};
+use crate::storage::postgres::{self, Postgres, listen};
 
 /// How often the first load is tried again, and the file is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whoever has changed the database says so here.
+pub const CHANNEL: &str = "fraiseql_schema";
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
@@ -120,9 +125,17 @@ pub struct Served {
 }
 
 struct Inner {
-    current: RwLock<Option<Engine>>,
+    current: RwLock<Option<Current>>,
+    asked: Notify,
     source: Source,
     parts: Parts,
+}
+
+/// An engine and what it was made of.
+struct Current {
+    engine: Engine,
+    text: String,
+    catalogue: Catalogue,
 }
 
 /// What an engine is made with.
@@ -143,12 +156,26 @@ pub struct Parts {
 impl Served {
     /// Nothing is served until [`load`](Self::load) succeeds.
     pub fn new(source: Source, parts: Parts) -> Self {
-        Self { inner: Arc::new(Inner { current: RwLock::new(None), source, parts }) }
+        let (current, asked) = (RwLock::new(None), Notify::new());
+        Self { inner: Arc::new(Inner { current, asked, source, parts }) }
     }
 
     /// The engine, if a schema was loaded.
     pub fn current(&self) -> Option<Engine> {
-        self.inner.current.read().clone()
+        self.inner.current.read().as_ref().map(|current| current.engine.clone())
+    }
+
+    /// Lets [`follow`](Self::follow) look at file and database soon.
+    pub fn ask(&self) {
+        self.inner.asked.notify_one();
+    }
+
+    /// Asks whenever the database says that it was changed. Runs until `cancel`; `url` leads past any pooler.
+    pub async fn listen(&self, url: &str, cancel: CancellationToken) {
+        let listening = listen::run(url, &[CHANNEL], |_| self.ask(), cancel).await;
+        if let Err(error) = listening {
+            tracing::error!(error = %chain(&error), "nobody listens for changes of the database");
+        }
     }
 
     /// Reads file and database and serves what they are now.
@@ -161,6 +188,11 @@ impl Served {
         let text =
             std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
         let catalogue = catalogue(source).await?;
+        let is_served = |current: &Current| current.text == text && current.catalogue == catalogue;
+        if self.inner.current.read().as_ref().is_some_and(is_served) {
+            tracing::debug!(schema = %path.display(), "the schema is as it was");
+            return Ok(());
+        }
         let compiled = compile(&text, &catalogue)
             .map_err(|problems| Error::Problems { path: path.clone(), problems })?;
         for warning in &compiled.warnings {
@@ -173,34 +205,36 @@ impl Served {
         let Parts { postgres, queue, cache, settings, metrics } = parts.clone();
         let engine = Engine::new(compiled.schema, postgres, queue, cache, settings, metrics)
             .map_err(|source| Error::Invalid { path: path.clone(), source })?;
-        *self.inner.current.write() = Some(engine);
+        *self.inner.current.write() = Some(Current { engine, text, catalogue });
         tracing::info!(schema = %path.display(), "the schema is served");
         Ok(())
     }
 
-    /// Loads until it has succeeded, then again when the file has changed. Runs until `cancel`.
+    /// Loads until it has succeeded, then again when the file has changed and when it is asked to. Runs until `cancel`.
     pub async fn follow(&self, cancel: CancellationToken) {
         let mut seen = if self.current().is_some() { self.modified() } else { None };
+        let mut asked = false;
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
+                () = self.inner.asked.notified() => asked = true,
                 () = tokio::time::sleep(PERIOD) => {}
             }
             let modified = self.modified();
-            if self.current().is_some() && modified == seen {
+            if self.current().is_some() && modified == seen && !asked {
                 continue;
             }
             match self.load().await {
-                Ok(()) => seen = modified,
+                Ok(()) => (seen, asked) = (modified, false),
                 // The database may be back at any time; a wrong file stays wrong until it changes.
                 Err(error) if error.kind().is_retryable() => {
                     tracing::debug!(error = %chain(&error), "the schema could not be loaded yet");
                 }
                 Err(error) => {
-                    if seen != modified {
-                        tracing::error!(error = %chain(&error), "the schema was not loaded");
+                    if seen != modified || asked {
+                        tracing::error!(error = %chain(&error), "the schema was not loaded, what was served stays");
                     }
-                    seen = modified;
+                    (seen, asked) = (modified, false);
                 }
             }
         }

@@ -54,8 +54,6 @@ struct Shared {
     subscribers: Mutex<HashMap<String, Vec<Subscriber>>>,
     /// How many there are.
     count: watch::Sender<usize>,
-    /// Whether the stream is followed.
-    following: watch::Sender<bool>,
     last_id: AtomicU64,
 }
 
@@ -84,7 +82,6 @@ impl Hub {
             metrics,
             subscribers: Mutex::default(),
             count: watch::Sender::new(0),
-            following: watch::Sender::new(false),
             last_id: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -107,17 +104,10 @@ impl Hub {
         Events { shared, name: name.to_owned(), id, events, slow }
     }
 
-    /// Waits until the stream is followed, so that no later event is missed.
-    pub async fn followed(&self) {
-        let mut following = self.shared.following.subscribe();
-        // The sender lives as long as we do.
-        let _ = following.wait_for(|following| *following).await;
-    }
-
     /// Follows the stream while there are subscriptions. Runs until `cancel`.
     pub async fn run(&self, cancel: CancellationToken) {
         self.run_until(&cancel).await;
-        Following(&self.shared).set(false);
+        self.shared.metrics.following.set(0);
     }
 
     async fn run_until(&self, cancel: &CancellationToken) {
@@ -133,7 +123,7 @@ impl Hub {
                 () = cancel.cancelled() => return,
                 ended = self.follow(&mut last, &mut pause) => ended,
             };
-            Following(shared).set(false);
+            shared.metrics.following.set(0);
             let Err(error) = ended else {
                 // Nobody is left: who comes next wants what happens from then on.
                 last = None;
@@ -150,7 +140,7 @@ impl Hub {
     /// Hands events out until nobody is left, or NATS is gone.
     async fn follow(&self, last: &mut Option<u64>, pause: &mut Duration) -> Result<(), nats::Error> {
         let mut follower: Follower = self.shared.nats.follow(*last).await?;
-        Following(&self.shared).set(true);
+        self.shared.metrics.following.set(1);
         *pause = PAUSE;
         let mut idle = std::pin::pin!(self.idle());
         loop {
@@ -207,16 +197,6 @@ impl Hub {
                 }
             }
         });
-    }
-}
-
-/// Tells whether the stream is followed.
-struct Following<'a>(&'a Shared);
-
-impl Following<'_> {
-    fn set(&self, following: bool) {
-        self.0.following.send_replace(following);
-        self.0.metrics.following.set(i64::from(following));
     }
 }
 

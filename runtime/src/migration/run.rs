@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::file_name;
 use super::plan::{Plan, plan};
 use crate::config::database::Migrations;
+use crate::engine::loader::CHANNEL;
 use crate::error::{Classify, ErrorKind};
 use crate::resilience::backoff::Backoff;
 use crate::storage::postgres;
@@ -137,6 +138,8 @@ pub async fn run(
     set_limits(&mut connection, &first).await?;
     for migration in pending(&mut connection, migrator).await? {
         apply(&mut connection, migration, limits).await?;
+        // Servers look at the database again, and at their schema file. One that is older than both keeps what it has.
+        connection.execute(sqlx::AssertSqlSafe(format!("NOTIFY {CHANNEL}"))).await.map_err(Error::Prepare)?;
     }
     // Everything is in place already; a connection that cannot be closed in order is closed by the drop.
     let _ = connection.close().await;

@@ -1,11 +1,16 @@
-//! The series of the stores: whether each is up, and how many database connections there are.
+//! The series of the stores: whether each is up, how many database connections there are, how far replicas are behind.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::postgres::Postgres;
+use super::replication::Replica;
 use crate::observability::metrics::{Family, Gauge, Registry};
 
 /// Reads the pool's size when somebody scrapes.
@@ -97,5 +102,53 @@ impl Answer<'_> {
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
         self.gauge.set(i64::from(self.up));
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReplicaLabels {
+    replica: String,
+}
+
+/// `db_replication_lag_bytes` and `db_replication_lag_seconds` of each replica.
+#[derive(Debug, Clone)]
+pub struct ReplicationMetrics {
+    bytes: Family<ReplicaLabels, Gauge>,
+    seconds: Family<ReplicaLabels, Gauge<f64, AtomicU64>>,
+    shown: Arc<Mutex<Vec<ReplicaLabels>>>,
+}
+
+impl ReplicationMetrics {
+    /// Registers the families.
+    pub fn register(registry: &mut Registry) -> Self {
+        let (bytes, seconds) = (Family::default(), Family::default());
+        registry.register(
+            "db_replication_lag_bytes",
+            "Bytes of the database's log that the replica has not replayed",
+            bytes.clone(),
+        );
+        registry.register(
+            "db_replication_lag_seconds",
+            "Seconds between a commit and its replay on the replica, 0 while nothing is written",
+            seconds.clone(),
+        );
+        Self { bytes, seconds, shown: Arc::default() }
+    }
+
+    /// Has the series of these replicas and of no other.
+    pub(super) fn set(&self, replicas: &[Replica]) {
+        let mut now = Vec::with_capacity(replicas.len());
+        for replica in replicas {
+            let labels = ReplicaLabels { replica: replica.name.clone() };
+            self.bytes.get_or_create(&labels).set(replica.bytes);
+            self.seconds.get_or_create(&labels).set(replica.seconds);
+            now.push(labels);
+        }
+        let mut shown = self.shown.lock();
+        for gone in shown.iter().filter(|labels| !now.contains(labels)) {
+            self.bytes.remove(gone);
+            self.seconds.remove(gone);
+        }
+        *shown = now;
     }
 }

@@ -5,10 +5,15 @@
 //! that lost its connection is tried once more on a fresh one, a write never: it may have been done.
 //! A statement is its own transaction; whoever needs more than one row changed says so in one statement.
 //!
+//! Behind a pooler that lends its connections to the server for a transaction at a time, every statement is a transaction
+//! in so many words, and no statement stays prepared: sqlx prepares and runs in two messages, between which such a pooler
+//! may change the connection. That costs two round trips more for each statement.
+//!
 //! Why not sqlx's pool: it pings each connection when it is handed back, which costs a round trip a statement and,
 //! with a silent peer, waits without a deadline and never gives the permit back (sqlx issue 4349).
 
 mod error;
+pub mod listen;
 mod pool;
 
 pub use error::{DatabaseExt, Error, Violation};
@@ -19,7 +24,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres as Db};
+use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, Postgres as Db};
 use tokio_util::sync::CancellationToken;
 
 use pool::{Lease, Pool};
@@ -27,19 +32,46 @@ use pool::{Lease, Pool};
 /// A statement whose rows become `O`.
 pub type Statement<'q, O> = QueryAs<'q, Db, O, PgArguments>;
 
+/// For how long a connection has the same session of the database behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lending {
+    /// For all its life: the database itself, or a pooler that lends sessions.
+    #[default]
+    Session,
+    /// For one transaction: PgBouncer with `pool_mode = transaction`, and poolers like it.
+    Transaction,
+}
+
 /// Handle on one database. Clones share the pool.
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
     query_timeout: Duration,
+    lending: Lending,
+    /// Begins a statement's transaction where connections are lent for one.
+    begin: Arc<str>,
 }
 
 impl Postgres {
     /// A handle that connects when it is first used. `url` is a `postgres://` URL; the error does not repeat it.
     pub fn new(url: &str, limits: Limits, query_timeout: Duration) -> Result<Self, Error> {
+        Self::lent(url, limits, query_timeout, Lending::Session)
+    }
+
+    /// As [`new`](Self::new), over what may stand between us and the database.
+    pub fn lent(url: &str, limits: Limits, query_timeout: Duration, lending: Lending) -> Result<Self, Error> {
         let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
-        let options = with_server_side_limits(options, query_timeout);
-        Ok(Self { pool: Pool::new(options, limits), query_timeout })
+        let options = options.application_name("fraiseql-server");
+        // The server gives up shortly after we did: an abandoned statement does not hold its locks for long.
+        let statement_timeout = (query_timeout + Duration::from_millis(250)).as_millis();
+        let options = match lending {
+            Lending::Session => with_server_side_limits(options, statement_timeout),
+            // A pooler refuses settings at the start of a connection that it does not know.
+            Lending::Transaction => options.statement_cache_capacity(0).extra_float_digits(None),
+        };
+        // One message, so that the limit costs no round trip of its own.
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = {statement_timeout}").into();
+        Ok(Self { pool: Pool::new(options, limits), query_timeout, lending, begin })
     }
 
     /// Runs a statement that changes nothing. `make` is called again for the one retry that a lost connection gets.
@@ -74,7 +106,13 @@ impl Postgres {
     /// Like [`write`](Self::write) for a statement without rows; answers how many rows it changed.
     pub async fn execute(&self, statement: Query<'_, Db, PgArguments>) -> Result<u64, Error> {
         let mut lease = self.pool.acquire().await?;
-        let result = tokio::time::timeout(self.query_timeout, statement.execute(lease.connection())).await;
+        let work = async {
+            let connection = lease.connection();
+            self.begin(connection).await?;
+            let result = statement.persistent(self.prepares()).execute(&mut *connection).await;
+            self.end(connection, result).await
+        };
+        let result = tokio::time::timeout(self.query_timeout, work).await;
         settle(lease, result).map(|done| done.rows_affected())
     }
 
@@ -82,7 +120,13 @@ impl Postgres {
     where
         O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
     {
-        let result = tokio::time::timeout(self.query_timeout, statement.fetch_all(lease.connection())).await;
+        let work = async {
+            let connection = lease.connection();
+            self.begin(connection).await?;
+            let result = statement.persistent(self.prepares()).fetch_all(&mut *connection).await;
+            self.end(connection, result).await
+        };
+        let result = tokio::time::timeout(self.query_timeout, work).await;
         settle(lease, result)
     }
 
@@ -111,21 +155,56 @@ impl Postgres {
         sql: &Arc<str>,
         bind: &(dyn Fn() -> Result<PgArguments, sqlx::Error> + Send + Sync),
     ) -> Result<Vec<PgRow>, Error> {
-        let statement =
-            || Ok::<_, sqlx::Error>(sqlx::query_with::<Db, _>(AssertSqlSafe(sql.clone()), bind()?));
+        let statement = || {
+            let query = sqlx::query_with::<Db, _>(AssertSqlSafe(sql.clone()), bind()?);
+            Ok::<_, sqlx::Error>(query.persistent(self.prepares()))
+        };
         let work = async {
             let connection = lease.connection();
-            match statement()?.fetch_all(&mut *connection).await {
+            let statement_now = statement()?;
+            self.begin(connection).await?;
+            let result = match statement_now.fetch_all(&mut *connection).await {
                 // The tables have changed since the statement was prepared: it was refused and not run.
-                Err(error) if Error::is_stale(&error) => {
+                Err(error) if self.prepares() && Error::is_stale(&error) => {
                     connection.clear_cached_statements().await?;
                     statement()?.fetch_all(&mut *connection).await
                 }
                 result => result,
-            }
+            };
+            self.end(connection, result).await
         };
         let result = tokio::time::timeout(self.query_timeout, work).await;
         settle(lease, result)
+    }
+
+    /// Whether statements stay prepared.
+    fn prepares(&self) -> bool {
+        self.lending == Lending::Session
+    }
+
+    /// Begins the transaction that the statement is, where that has to be said.
+    async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.lending == Lending::Transaction {
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(self.begin.clone()))).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends it. What the database refused was not done, and the connection can be used again.
+    async fn end<T>(
+        &self,
+        connection: &mut PgConnection,
+        result: Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        if self.lending == Lending::Transaction {
+            let word = match &result {
+                Ok(_) => "COMMIT",
+                Err(sqlx::Error::Database(_)) => "ROLLBACK",
+                Err(_) => return result,
+            };
+            connection.execute(sqlx::raw_sql(word)).await?;
+        }
+        result
     }
 
     /// Whether the database answers, by the same path as any statement.
@@ -144,9 +223,11 @@ impl Postgres {
     }
 }
 
-/// One connection outside any pool, for the migrator, which sets its own limits for each migration.
+/// One connection outside any pool, without settings of ours, so that any pooler takes it: for the migrator, which sets
+/// its own limits for each migration, and for whoever reads what the database has.
 pub async fn connect_alone(url: &str, connect_timeout: Duration) -> Result<PgConnection, Error> {
     let options: PgConnectOptions = url.parse().map_err(Error::Url)?;
+    let options = options.extra_float_digits(None);
     match tokio::time::timeout(connect_timeout, PgConnection::connect_with(&options)).await {
         Ok(connected) => connected.map_err(Error::Connect),
         Err(_) => Err(Error::ConnectTimeout),
@@ -179,11 +260,10 @@ fn settle<T>(
     }
 }
 
-/// The server gives up shortly after we did: an abandoned statement does not hold its locks for long.
-fn with_server_side_limits(options: PgConnectOptions, query_timeout: Duration) -> PgConnectOptions {
-    let statement_timeout = query_timeout + Duration::from_millis(250);
-    options.application_name("fraiseql-server").statement_cache_capacity(256).options([
-        ("statement_timeout", statement_timeout.as_millis().to_string()),
+/// What the database itself does about statements and sessions that were abandoned. `statement_timeout` in milliseconds.
+fn with_server_side_limits(options: PgConnectOptions, statement_timeout: u128) -> PgConnectOptions {
+    options.statement_cache_capacity(256).options([
+        ("statement_timeout", statement_timeout.to_string()),
         // A statement whose caller has left ends, instead of holding its locks until its timeout.
         ("client_connection_check_interval", "500".to_owned()),
         ("idle_in_transaction_session_timeout", "10000".to_owned()),

@@ -26,7 +26,10 @@ mod orders;
 mod outbox;
 mod outbox_stream;
 mod pool;
+mod pooler;
 mod queue;
+mod reload;
+mod replication;
 mod spool;
 mod subscriptions;
 mod support;
@@ -121,6 +124,17 @@ fn all() -> Vec<(&'static str, Start)> {
             a_silent_database_costs_time_and_no_connection,
             reads_survive_that_every_connection_is_reset,
             more_callers_than_connections_all_get_their_turn;
+        pooler:
+            orders_and_lists_are_right_though_every_statement_may_meet_another_connection,
+            a_refused_statement_leaves_its_connection_usable_and_a_long_one_is_given_up,
+            without_the_switch_the_pooler_refuses_and_catalogue_and_explain_need_none,
+            migrations_ask_for_a_way_past_the_pooler;
+        reload:
+            a_changed_database_is_looked_at_when_it_says_so,
+            what_was_said_while_the_connection_was_lost_is_made_up_for,
+            a_silent_connection_is_noticed_and_made_again;
+        replication:
+            a_replica_that_falls_behind_is_seen_and_one_that_is_gone_is_not;
         catalogue:
             the_shop_and_the_blog_are_read_as_their_files_say,
             every_feature_of_a_table_is_read,
@@ -245,6 +259,11 @@ fn trial(
     stage: &Result<Arc<Stage>, String>,
     runtime: &Arc<Runtime>,
 ) -> Trial {
+    let pooler = |stage: &Arc<Stage>| stage.bouncer.clone().map(drop).map(|()| stage.clone());
+    let stage = match stage {
+        Ok(stage) if name.starts_with("pooler::") => &pooler(stage),
+        stage => stage,
+    };
     match stage {
         Ok(stage) => {
             let (stage, runtime) = (stage.clone(), runtime.clone());

@@ -53,6 +53,20 @@ pub(crate) fn make_private(account: Option<&Account>, folder: &Path) -> anyhow::
     give(account, folder)
 }
 
+/// Gives a folder and all that is in it to the account.
+pub(crate) fn give_all(account: Option<&Account>, folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let entry = entry?;
+        // A link is followed by neither: what it leads to is somebody else's.
+        match entry.file_type()? {
+            kind if kind.is_dir() => give_all(account, &entry.path())?,
+            kind if kind.is_file() => give(account, &entry.path())?,
+            _ => {}
+        }
+    }
+    give(account, folder)
+}
+
 /// Gives a file or folder to the account.
 pub(crate) fn give(account: Option<&Account>, path: &Path) -> anyhow::Result<()> {
     let Some(account) = account else { return Ok(()) };

@@ -18,6 +18,14 @@ pub struct Binaries {
     pub fetched: Option<PathBuf>,
 }
 
+/// A program beside the services'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    pub path: PathBuf,
+    /// Variables that it needs.
+    pub environment: Vec<(String, OsString)>,
+}
+
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
@@ -136,16 +144,49 @@ impl Binaries {
 
     /// Variables that a program needs: fetched ones find their libraries through LD_LIBRARY_PATH.
     pub fn environment(&self, program: &Path) -> Vec<(String, OsString)> {
-        let mut variables = vec![("LC_ALL".to_owned(), OsString::from("C")), ("TZ".to_owned(), "UTC".into())];
-        if let Some(root) = self.fetched.as_deref().filter(|root| program.starts_with(root)) {
-            let folders = ["usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib", "lib"];
-            let folders = folders.iter().flat_map(|folder| expand(&root.join(folder)));
-            if let Ok(path) = std::env::join_paths(folders) {
-                variables.push(("LD_LIBRARY_PATH".to_owned(), path));
-            }
-        }
-        variables
+        environment(program, self.fetched.as_deref())
     }
+}
+
+impl Other {
+    /// Looks for a program that is none of the services'; where it is missing, `package` is fetched into a folder of its
+    /// own, since what runs from the services' folder must not lose it.
+    pub async fn find_or_fetch(search: &Search, program: &str, package: &str) -> Result<Other, Error> {
+        if let Some(path) = search.find(program) {
+            let environment = environment(&path, None);
+            return Ok(Other { path, environment });
+        }
+        let cache = search.cache.join(package);
+        let root = fetch::unpacked(&cache);
+        let fetched = || {
+            let path = search.below(&root).find(program)?;
+            let environment = environment(&path, Some(&root));
+            Some(Other { path, environment })
+        };
+        if let Some(other) = fetched() {
+            return Ok(other);
+        }
+        let failed = |reason: String| Error::NotPossible {
+            reason: format!("{program} not found, {reason}"),
+            hint: format!("install {package} with this system's package manager"),
+        };
+        fetch::fetch(&cache, &[package])
+            .await
+            .map_err(|error| failed(format!("and fetching failed: {error:#}")))?;
+        fetched().ok_or_else(|| failed("not even in the fetched packages".into()))
+    }
+}
+
+fn environment(program: &Path, fetched: Option<&Path>) -> Vec<(String, OsString)> {
+    let mut variables = vec![("LC_ALL".to_owned(), OsString::from("C")), ("TZ".to_owned(), "UTC".into())];
+    if let Some(root) = fetched.filter(|root| program.starts_with(root)) {
+        let folders = ["usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib", "lib"];
+        let folders = folders.iter().flat_map(|folder| expand(&root.join(folder)));
+        if let Ok(path) = std::env::join_paths(folders) {
+            variables.push(("LD_LIBRARY_PATH".to_owned(), path));
+        }
+    }
+    variables
 }
 
 fn is_program(path: &Path) -> bool {

@@ -50,7 +50,8 @@ impl ProcessBackend {
             reason: format!("{error:#}"),
             hint: "start the harness as an ordinary user, or add a user `postgres`".into(),
         })?;
-        let data = data_folder(run, account.as_ref()).map_err(|error| Error::start("data folder", error))?;
+        let data = data_folder(run, account.as_ref(), "services")
+            .map_err(|error| Error::start("data folder", error))?;
         Ok(ProcessBackend {
             run: run.clone(),
             settings: settings.clone(),
@@ -209,14 +210,14 @@ impl Backend for ProcessBackend {
     }
 }
 
-/// `services` in the run folder, or a folder below the temporary one when the account cannot get there; in the ledger.
-fn data_folder(run: &Run, account: Option<&Account>) -> anyhow::Result<PathBuf> {
-    let inside = run.folder().join("services");
+/// A folder of that name in the run folder, or below the temporary one when the account cannot get there; in the ledger.
+pub(crate) fn data_folder(run: &Run, account: Option<&Account>, name: &str) -> anyhow::Result<PathBuf> {
+    let inside = run.folder().join(name);
     let folder = if account::can_enter(account, run.folder()) {
         inside
     } else {
         std::env::temp_dir().canonicalize()?.join(format!(
-            "fraiseql-harness-{}-{}",
+            "fraiseql-harness-{}-{}-{name}",
             run.id(),
             std::process::id()
         ))
@@ -226,7 +227,7 @@ fn data_folder(run: &Run, account: Option<&Account>) -> anyhow::Result<PathBuf> 
     Ok(folder)
 }
 
-fn remove_data(run: &Run, folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn remove_data(run: &Run, folder: &Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -8,7 +8,7 @@
 mod caller;
 mod live;
 mod page;
-mod request;
+pub mod request;
 mod sse;
 mod websocket;
 

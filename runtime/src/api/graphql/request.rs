@@ -12,9 +12,11 @@ use crate::engine::persisted::{Persisted, Refused};
 
 /// Why a request is none of GraphQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unread {
-    pub(super) status: StatusCode,
-    pub(super) message: String,
+pub struct Unread {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What is wrong with it.
+    pub message: String,
 }
 
 impl Unread {
@@ -113,7 +115,7 @@ pub(super) fn content_is_json(content_type: Option<&HeaderValue>) -> Result<(), 
 /// A request as it was sent: with a text, or with a name for one.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Asked {
+pub struct Asked {
     query: Option<String>,
     #[serde(default, alias = "id")]
     document_id: Option<String>,
@@ -140,7 +142,7 @@ impl Asked {
     ///
     /// # Errors
     /// When there is no text that may be executed.
-    pub(super) fn resolve(self, persisted: &Persisted) -> Result<Request, Refused> {
+    pub fn resolve(self, persisted: &Persisted) -> Result<Request, Refused> {
         let name = self.hash.or(self.document_id);
         let query = persisted.resolve(self.query, name.as_deref())?;
         let operation_name = self.operation_name.filter(|name| !name.is_empty());
@@ -164,14 +166,18 @@ impl Asked {
 
 /// What the body of a POST holds.
 #[derive(Debug, Clone)]
-pub(super) enum Posted {
+pub enum Posted {
+    /// One operation.
     One(Asked),
     /// Several, to be answered by a list.
     Batch(Vec<Asked>),
 }
 
 /// Reads the body of a POST; `batch_max` operations at most, 0 for one that is no list.
-pub(super) fn from_body(body: &[u8], batch_max: usize) -> Result<Posted, Unread> {
+///
+/// # Errors
+/// When it is no JSON object, or no list of so many at most.
+pub fn from_body(body: &[u8], batch_max: usize) -> Result<Posted, Unread> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return one(body).map(Posted::One);
     }

@@ -1,7 +1,7 @@
 //! The SQL that reads what a database has.
 //!
 //! Promises: one snapshot, a fixed number of statements however many tables there are, and no lock that a migration
-//! waits for. Partitions, members of extensions, triggers, aggregates and procedures are left out.
+//! waits for; no statement stays prepared, so that any pooler may stand in between. Partitions, members of extensions, triggers, aggregates and procedures are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -242,18 +242,21 @@ type Types = BTreeMap<u32, TypeRow>;
 /// be in a transaction.
 pub async fn read(connection: &mut PgConnection, schemas: &[String]) -> Result<Catalogue, Error> {
     let mut snapshot = connection.begin_with(SNAPSHOT).await?;
-    let search_path: Vec<String> = sqlx::query_scalar(SEARCH_PATH).fetch_one(&mut *snapshot).await?;
+    let search_path: Vec<String> =
+        sqlx::query_scalar(SEARCH_PATH).persistent(false).fetch_one(&mut *snapshot).await?;
     let schemas = if schemas.is_empty() { search_path.clone() } else { schemas.to_vec() };
-    let found: Vec<String> = sqlx::query_scalar(SCHEMAS).bind(&schemas).fetch_all(&mut *snapshot).await?;
+    let found: Vec<String> =
+        sqlx::query_scalar(SCHEMAS).persistent(false).bind(&schemas).fetch_all(&mut *snapshot).await?;
     if let Some(missing) = schemas.iter().find(|schema| !found.contains(schema)) {
         return Err(Error::NoSchema(missing.clone()));
     }
     let relations: Vec<RelationRow> =
-        sqlx::query_as(RELATIONS).bind(&schemas).fetch_all(&mut *snapshot).await?;
+        sqlx::query_as(RELATIONS).persistent(false).bind(&schemas).fetch_all(&mut *snapshot).await?;
     let oids: Vec<Oid> = relations.iter().map(|relation| relation.oid).collect();
-    let columns: Vec<ColumnRow> = sqlx::query_as(COLUMNS).bind(&oids).fetch_all(&mut *snapshot).await?;
+    let columns: Vec<ColumnRow> =
+        sqlx::query_as(COLUMNS).persistent(false).bind(&oids).fetch_all(&mut *snapshot).await?;
     let functions: Vec<FunctionRow> =
-        sqlx::query_as(FUNCTIONS).bind(&schemas).fetch_all(&mut *snapshot).await?;
+        sqlx::query_as(FUNCTIONS).persistent(false).bind(&schemas).fetch_all(&mut *snapshot).await?;
     let types = types(&mut snapshot, &columns, &functions).await?;
     let enums = enums(&mut snapshot, &schemas, &types).await?;
     let mut tables: BTreeMap<u32, Relation> =
@@ -284,7 +287,8 @@ async fn types(
     let used: BTreeSet<u32> =
         columns.iter().map(|row| &row.r#type).chain(of_functions).map(|oid| oid.0).collect();
     let used: Vec<Oid> = used.into_iter().map(Oid).collect();
-    let rows: Vec<TypeRow> = sqlx::query_as(TYPES).bind(used).fetch_all(&mut **snapshot).await?;
+    let rows: Vec<TypeRow> =
+        sqlx::query_as(TYPES).persistent(false).bind(used).fetch_all(&mut **snapshot).await?;
     Ok(rows.into_iter().map(|row| (row.start.0, row)).collect())
 }
 
@@ -295,7 +299,7 @@ async fn enums(
 ) -> Result<BTreeMap<String, Vec<String>>, Error> {
     let used: Vec<Oid> = types.values().filter(|row| row.kind == "e").map(|row| row.oid).collect();
     let rows: Vec<(String, Vec<String>)> =
-        sqlx::query_as(ENUMS).bind(schemas).bind(used).fetch_all(&mut **snapshot).await?;
+        sqlx::query_as(ENUMS).persistent(false).bind(schemas).bind(used).fetch_all(&mut **snapshot).await?;
     Ok(rows.into_iter().collect())
 }
 
@@ -304,7 +308,8 @@ async fn add_keys(
     oids: &[Oid],
     tables: &mut BTreeMap<u32, Relation>,
 ) -> Result<(), Error> {
-    let rows: Vec<IndexRow> = sqlx::query_as(INDEXES).bind(oids).fetch_all(&mut **snapshot).await?;
+    let rows: Vec<IndexRow> =
+        sqlx::query_as(INDEXES).persistent(false).bind(oids).fetch_all(&mut **snapshot).await?;
     for row in rows {
         let Some(table) = tables.get_mut(&row.relation.0) else { continue };
         table.primary |= row.is_primary;
@@ -326,7 +331,8 @@ async fn add_constraints(
     oids: &[Oid],
     tables: &mut BTreeMap<u32, Relation>,
 ) -> Result<(), Error> {
-    let names: Vec<(Oid, String)> = sqlx::query_as(CONSTRAINTS).bind(oids).fetch_all(&mut **snapshot).await?;
+    let names: Vec<(Oid, String)> =
+        sqlx::query_as(CONSTRAINTS).persistent(false).bind(oids).fetch_all(&mut **snapshot).await?;
     for (relation, name) in names {
         if let Some(table) = tables.get_mut(&relation.0) {
             table.constraints.push(name);
@@ -336,7 +342,8 @@ async fn add_constraints(
         table.constraints.sort_unstable();
         table.constraints.dedup();
     }
-    let rows: Vec<ReferenceRow> = sqlx::query_as(REFERENCES).bind(oids).fetch_all(&mut **snapshot).await?;
+    let rows: Vec<ReferenceRow> =
+        sqlx::query_as(REFERENCES).persistent(false).bind(oids).fetch_all(&mut **snapshot).await?;
     for row in rows {
         if let Some(table) = tables.get_mut(&row.relation.0) {
             let (name, columns, target) = (row.name, row.columns, row.target_columns);

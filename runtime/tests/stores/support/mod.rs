@@ -1,6 +1,7 @@
 //! The stores that the tests share, and a shop of its own for each test.
 
 pub mod blog;
+pub mod bouncer;
 pub mod http;
 pub mod live;
 pub mod orders;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use chaos::fault::NetworkFault;
 use chaos::proxy::{Guard, Proxy, ProxyConfig};
+use harness::environment::process::binaries::{Other, Search};
 use harness::environment::{BackendChoice, Environment, Error, Leftover, Request, ServiceName, Settings};
 use harness::run::Run;
 use sqlx::{Connection, Executor, PgConnection};
@@ -33,6 +35,8 @@ const REDIS_DATABASES: u32 = 256;
 pub struct Stage {
     environment: Environment,
     taken: AtomicU32,
+    /// PgBouncer, or why this machine cannot have it.
+    pub bouncer: Result<Other, String>,
 }
 
 impl Stage {
@@ -52,7 +56,12 @@ impl Stage {
             .map_err(|error| Error::Start { what: "the run".to_owned(), source: error })?;
         let request = Request { backend: BackendChoice::Process, settings, ..Request::default() };
         let environment = Environment::up(&run, request).await?;
-        Ok(Self { environment, taken: AtomicU32::new(1) })
+        let bouncer = match Other::find_or_fetch(&Search::of_this_machine(), "pgbouncer", "pgbouncer").await {
+            Ok(program) => Ok(program),
+            Err(Error::NotPossible { reason, hint }) => Err(format!("{reason}; {hint}")),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { environment, taken: AtomicU32::new(1), bouncer })
     }
 
     /// Ends the servers; answers what is left of them.

@@ -6,6 +6,7 @@ use fraiseql_runtime::app_state::AppState;
 use fraiseql_runtime::config::Config;
 use fraiseql_runtime::config::database::Migrations;
 use fraiseql_runtime::config::source::Environment;
+use fraiseql_runtime::engine::Request;
 use fraiseql_runtime::ids::OrderId;
 use fraiseql_runtime::migration::{self, MIGRATIONS};
 use fraiseql_runtime::observability::metrics::Metrics;
@@ -13,7 +14,9 @@ use harness::environment::ServiceName;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
+use super::bouncer::Bouncer;
 use super::orders::{self, InvoiceRequest, NewOrder, Order, Refused, StatusChange, order};
 use super::{Link, Stage, eventually};
 
@@ -35,6 +38,8 @@ const SETTINGS: &str = r#"
 pub struct Shop {
     pub state: AppState,
     pub postgres: Link,
+    /// The database past link and pooler.
+    pub postgres_direct: Url,
     pub redis: Link,
     pub nats: Link,
     /// Stream of the events; subjects begin with the same word.
@@ -43,6 +48,7 @@ pub struct Shop {
     settings: toml::Table,
     mode: &'static str,
     folder: tempfile::TempDir,
+    own_schema: Option<tempfile::TempDir>,
     stop: CancellationToken,
     workers: JoinSet<()>,
 }
@@ -58,8 +64,32 @@ impl Shop {
         Self::open_as(stage, settings, "development").await
     }
 
+    /// As [`Shop::open`], with a copy of the schema file that a test may change.
+    pub async fn with_own_schema(stage: &Stage) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("schema.graphql");
+        std::fs::copy(SCHEMA, &path).expect("copied");
+        let mut shop = Self::open_with(stage, &format!("graphql.schema = {path:?}")).await;
+        shop.own_schema = Some(folder);
+        shop
+    }
+
+    /// The file that is served.
+    pub fn schema_file(&self) -> PathBuf {
+        self.config().graphql.schema
+    }
+
     /// As [`Shop::open_with`], in `production` or `development`.
     pub async fn open_as(stage: &Stage, settings: &str, mode: &'static str) -> Self {
+        Self::open_over(stage, settings, mode, None).await
+    }
+
+    /// As [`Shop::open_with`], with a pooler before the database.
+    pub async fn open_behind(stage: &Stage, settings: &str, bouncer: &Bouncer) -> Self {
+        Self::open_over(stage, settings, "development", Some(bouncer)).await
+    }
+
+    async fn open_over(stage: &Stage, settings: &str, mode: &'static str, bouncer: Option<&Bouncer>) -> Self {
         let number = stage.number();
         let database = stage.database(number).await;
         let limits = Migrations::default();
@@ -67,7 +97,8 @@ impl Shop {
         migration::run::run(database.as_str(), within, &MIGRATIONS, &limits).await.expect("migrated");
         let mut redis = stage.url(ServiceName::Redis);
         redis.set_path(&format!("/{number}"));
-        let (postgres, redis) = (Link::to(database).await, Link::to(redis).await);
+        let served = bouncer.map_or_else(|| database.clone(), |bouncer| bouncer.before(&database));
+        let (postgres, redis) = (Link::to(served).await, Link::to(redis).await);
         let nats = Link::to(stage.url(ServiceName::Nats)).await;
 
         let folder = tempfile::tempdir().expect("a folder");
@@ -82,11 +113,12 @@ impl Shop {
         merge(&mut table, toml::from_str(&own).expect("the shop's own settings"));
 
         let (state, metrics) =
-            build(&table, mode, [&postgres, &redis, &nats]).await.expect("the services are made");
+            build(&table, mode, [&postgres, &redis, &nats], &database).await.expect("the services are made");
         let (stop, workers) = (CancellationToken::new(), JoinSet::new());
         let mut shop = Self {
             state,
             postgres,
+            postgres_direct: database,
             redis,
             nats,
             stream,
@@ -94,6 +126,7 @@ impl Shop {
             settings: table,
             mode,
             folder,
+            own_schema: None,
             stop,
             workers,
         };
@@ -118,7 +151,19 @@ impl Shop {
         while let Some(ended) = self.workers.join_next().await {
             ended.expect("no worker panics");
         }
-        let Self { state, postgres, redis, nats, stream, settings, mode, folder, .. } = self;
+        let Self {
+            state,
+            postgres,
+            postgres_direct,
+            redis,
+            nats,
+            stream,
+            settings,
+            mode,
+            folder,
+            own_schema,
+            ..
+        } = self;
         drop(state);
         // The spool's writer ends a moment after its last handle; another process would not be let in before.
         let segments = spool_files(folder.path());
@@ -130,10 +175,25 @@ impl Shop {
         if let Some(last) = segments.last() {
             meanwhile(last);
         }
-        let (state, metrics) =
-            build(&settings, mode, [&postgres, &redis, &nats]).await.expect("the services are made");
+        let (state, metrics) = build(&settings, mode, [&postgres, &redis, &nats], &postgres_direct)
+            .await
+            .expect("the services are made");
         let (stop, workers) = (CancellationToken::new(), JoinSet::new());
-        Self { state, postgres, redis, nats, stream, metrics, settings, mode, folder, stop, workers }
+        Self {
+            state,
+            postgres,
+            postgres_direct,
+            redis,
+            nats,
+            stream,
+            metrics,
+            settings,
+            mode,
+            folder,
+            own_schema,
+            stop,
+            workers,
+        }
     }
 
     /// Starts what keeps the connections up, and waits until NATS is connected too.
@@ -150,12 +210,19 @@ impl Shop {
 
     /// What the services were made with.
     pub fn config(&self) -> Config {
-        config(&self.settings, self.mode, [&self.postgres, &self.redis, &self.nats])
+        config(&self.settings, self.mode, [&self.postgres, &self.redis, &self.nats], &self.postgres_direct)
     }
 
     /// Places an order.
     pub async fn place(&self, order: NewOrder) -> Result<Order, Refused> {
         orders::create(&self.state, order).await
+    }
+
+    /// Answers an operation of somebody who is not known.
+    pub async fn answer(&self, query: &str) -> serde_json::Value {
+        let engine = self.state.served.current().expect("a schema is served");
+        let answer = engine.execute(&Request { query: query.to_owned(), ..Request::default() }).await;
+        serde_json::from_slice(&answer.body).expect("JSON")
     }
 
     /// Moves an order on.
@@ -181,9 +248,9 @@ impl Shop {
         ids
     }
 
-    /// A connection past the link and the pool.
+    /// A connection past link, pooler and pool.
     pub async fn sql(&self) -> PgConnection {
-        PgConnection::connect(self.postgres.direct.as_str()).await.expect("the database answers")
+        PgConnection::connect(self.postgres_direct.as_str()).await.expect("the database answers")
     }
 
     /// Runs statements past the services.
@@ -206,6 +273,12 @@ impl Shop {
     /// Rows of a table.
     pub async fn rows(&self, table: &str) -> i64 {
         self.count(&format!("SELECT count(*) FROM {table}")).await
+    }
+
+    /// Sum of a metric's series, if there are any.
+    pub fn metric_if_there(&self, name: &str) -> Option<f64> {
+        let text = self.metrics.classic();
+        text.lines().any(|line| line.starts_with(name)).then(|| self.metric(name))
     }
 
     /// Sum of a metric's series, which must be there.
@@ -240,15 +313,17 @@ async fn build(
     settings: &toml::Table,
     mode: &str,
     links: [&Link; 3],
+    direct: &Url,
 ) -> Result<(AppState, Metrics), fraiseql_runtime::app_state::Error> {
-    let config = config(settings, mode, links);
+    let config = config(settings, mode, links, direct);
     let metrics = Metrics::new();
     Ok((AppState::build(&config, &metrics).await?, metrics))
 }
 
-fn config(settings: &toml::Table, mode: &str, [postgres, redis, nats]: [&Link; 3]) -> Config {
+fn config(settings: &toml::Table, mode: &str, [postgres, redis, nats]: [&Link; 3], direct: &Url) -> Config {
     let environment = Environment::from([
         ("DATABASE_URL", postgres.through.as_str()),
+        ("DATABASE_DIRECT_URL", direct.as_str()),
         ("REDIS_URL", redis.through.as_str()),
         ("NATS_URL", nats.through.as_str()),
         ("FRAISEQL_ENV", mode),
