@@ -253,7 +253,7 @@ async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() -> Ran 
     let request = Request {
         backend: job.backend.clone(),
         settings: job.settings.clone(),
-        server: Some(ServerRequest { config: job.server_config.clone(), binary: None }),
+        server: Some(ServerRequest { config: job.server_config.clone(), ..ServerRequest::default() }),
         ..Request::default()
     };
     let environment = match Environment::up(&run, request).await {

@@ -42,6 +42,12 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
     for scenario in &scenarios {
         overlay::overlay(&mut server_config, scenario)?;
     }
+    if let Some(schema) = &args.schema {
+        let schema = schema.canonicalize().with_context(|| format!("the schema {}", schema.display()))?;
+        let graphql = server_config.entry("graphql").or_insert_with(|| toml::Table::new().into());
+        let graphql = graphql.as_table_mut().context("[graphql] is no table")?;
+        graphql.insert("schema".into(), schema.display().to_string().into());
+    }
     let subscribed = scenarios.iter().any(|scenario| scenario.load.subscribers > 0);
     let invariants = INVARIANTS
         .iter()
@@ -59,6 +65,7 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         backend: backend(&args.backend)?,
         settings: settings(args.toxiproxy.as_deref())?,
         server_binary: args.server.clone(),
+        migrator: args.migrator.clone(),
         server_config,
         tamper: None,
     };
@@ -199,6 +206,7 @@ pub fn job_of(scenario: Scenario, args: &chaos::RunArgs) -> anyhow::Result<Job> 
         backend: backend(wanted)?,
         settings: settings(args.toxiproxy.as_deref())?,
         server_binary: args.server.clone(),
+        migrator: None,
         server_config,
         timeline,
         scenarios: vec![scenario],

@@ -32,6 +32,12 @@ pub struct Args {
     /// Server binary to use instead of building one
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
+    /// Program that migrates the database: a newer release than the server's, beside which it must still work
+    #[arg(long, value_name = "PATH", conflicts_with = "target")]
+    pub migrator: Option<PathBuf>,
+    /// Schema file that the server serves instead of the workspace's
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    pub schema: Option<PathBuf>,
     /// Send the links through a Toxiproxy (or chaos-proxy) that is running, with the faults that it has
     #[arg(long, value_name = "ADDR", conflicts_with = "target", value_parser = super::api_address)]
     pub toxiproxy: Option<String>,

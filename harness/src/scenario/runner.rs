@@ -58,6 +58,8 @@ pub struct Job {
     pub backend: BackendChoice,
     pub settings: Settings,
     pub server_binary: Option<PathBuf>,
+    /// Program that migrates the database, where that is another release.
+    pub migrator: Option<PathBuf>,
     /// Merged over the server's configuration, table by table.
     pub server_config: toml::Table,
     pub tamper: Option<Tamper>,
@@ -137,7 +139,11 @@ pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
     let request = Request {
         backend: job.backend.clone(),
         settings: job.settings.clone(),
-        server: Some(ServerRequest { config: job.server_config.clone(), binary: job.server_binary.clone() }),
+        server: Some(ServerRequest {
+            config: job.server_config.clone(),
+            binary: job.server_binary.clone(),
+            migrator: job.migrator.clone(),
+        }),
         read_along: job.read_along(),
         toxiproxy,
     };

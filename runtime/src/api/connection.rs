@@ -1,6 +1,7 @@
 //! The connection that a request came over, for handlers that keep it for longer than an answer takes.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -8,6 +9,11 @@ use tokio_util::sync::CancellationToken;
 /// In the extensions of every request. Whoever holds it keeps the connection counted as open.
 #[derive(Clone)]
 pub struct Connection {
+    shared: Arc<Shared>,
+}
+
+/// What clones share: each request has one, and a token's clone takes a lock.
+pub struct Shared {
     /// Cancelled when the server begins to end: say what is left to say, and close.
     pub ending: CancellationToken,
     /// Cancelled when the time for that is over; cancelling it cuts this connection alone.
@@ -15,10 +21,18 @@ pub struct Connection {
     _open: Arc<dyn Any + Send + Sync>,
 }
 
+impl Deref for Connection {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
 impl Connection {
     /// `open` is dropped with the last clone.
     pub fn new(ending: CancellationToken, cut: CancellationToken, open: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { ending, cut, _open: open }
+        Self { shared: Arc::new(Shared { ending, cut, _open: open }) }
     }
 
     /// One that nobody ends, for a router without a listener.

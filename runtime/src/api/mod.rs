@@ -1,6 +1,6 @@
 //! The only code that knows HTTP: routes, the layers around them, and how an error looks outside.
 //!
-//! [`router`] shows all layers in their order. Handlers take extractors and call one service; they
+//! [`middleware::frame`] shows what happens around a request, in its order. Handlers take extractors and call one service; they
 //! hold no SQL and no policy. No route asks a dependency how it is: health is a cached report.
 
 pub mod connection;
@@ -15,7 +15,6 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::{Router, middleware as layer};
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use self::error::ApiError;
 use crate::config::Config;
@@ -88,18 +87,10 @@ pub fn router(frame: Frame, routes: Router) -> Router {
     for (method, path) in rest::ROUTES.into_iter().chain(graphql::ROUTES) {
         frame.http.expect_route(method, path);
     }
-    // The last layer added is the outermost: a request passes them from the bottom up.
     routes
         .merge(rest::router(frame.clone()))
         .fallback(|| async { ApiError::new(ErrorKind::NotFound, "no such route") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .layer(DefaultBodyLimit::max(frame.limits.body_bytes_max))
-        .layer(layer::from_fn_with_state(frame.clone(), middleware::body_limit::refuse_large))
-        .layer(layer::from_fn_with_state(frame.clone(), middleware::timeout::give_up_late))
-        .layer(middleware::compression::layer())
-        .layer(CatchPanicLayer::custom(middleware::catch_panic::answer))
-        .layer(layer::from_fn_with_state(frame.clone(), middleware::metrics::count))
-        .layer(layer::from_fn_with_state(frame.clone(), middleware::trace::trace))
-        .layer(layer::from_fn(middleware::request_id::assign))
-        .layer(layer::from_fn_with_state(frame, middleware::security_headers::add))
+        .layer(layer::from_fn_with_state(frame, middleware::frame))
 }

@@ -1,7 +1,8 @@
 //! The log: one line of JSON an event on stdout, unless the configuration asks for another form.
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
@@ -20,7 +21,22 @@ pub fn layer<W>(config: &Logging, writer: W) -> Box<dyn Layer<Registry> + Send +
 where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&config.level).expect("the configuration was validated");
+    // Directives that name spans or fields need the other filter, which looks at every span that is entered.
+    match config.level.parse::<Targets>() {
+        Ok(targets) if !config.level.contains('[') => filtered(config, writer, targets),
+        _ => filtered(
+            config,
+            writer,
+            EnvFilter::try_new(&config.level).expect("the configuration was validated"),
+        ),
+    }
+}
+
+fn filtered<W, F>(config: &Logging, writer: W, filter: F) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+    F: Filter<Registry> + Send + Sync + 'static,
+{
     // Where not every request is logged, the one that is writes its line itself: a closing span cannot be silenced.
     let spans = if config.access == Access::All { FmtSpan::CLOSE } else { FmtSpan::NONE };
     let base = fmt::layer().with_writer(writer).with_target(true).with_span_events(spans);

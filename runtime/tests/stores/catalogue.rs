@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fraiseql_runtime::engine::loader::Source;
 use fraiseql_runtime::engine::schema::catalogue::{
     Catalogue, Column, Function, Reference, Relation, Returned,
 };
 use fraiseql_runtime::engine::schema::store::{Error, read};
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::Stage;
+use crate::support::blog::Blog;
 
 /// A database of its own with these statements executed.
 pub async fn database(stage: &Stage, statements: &str) -> PgConnection {
@@ -337,4 +340,28 @@ pub async fn only_the_schemas_that_are_asked_for_are_read(stage: Arc<Stage>) {
         .expect("not in an aborted transaction");
     assert_eq!(depth, 1);
     connection.close().await.expect("closed");
+}
+
+pub async fn a_table_of_a_schema_that_was_not_read_is_never_taken_for_one_that_was(stage: Arc<Stage>) {
+    let mut url = stage.database(stage.number()).await;
+    url.set_query(Some("options=-c%20search_path%3Db%2Ca"));
+    let mut connection = PgConnection::connect(url.as_str()).await.expect("the database answers");
+    let tables = "CREATE SCHEMA a; CREATE SCHEMA b;
+         CREATE TABLE a.things (id integer PRIMARY KEY); INSERT INTO a.things VALUES (1);
+         CREATE TABLE b.things (id integer PRIMARY KEY); INSERT INTO b.things VALUES (2);
+         CREATE FUNCTION a.twice(n integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT 2 * n';
+         CREATE FUNCTION b.twice(n integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT -n'";
+    sqlx::raw_sql(tables).execute(&mut connection).await.expect("tables");
+    connection.close().await.expect("closed");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("schema.graphql");
+    let schema = "type Thing @table(name: \"things\") { id: ID! }
+         type Query { things: [Thing!]! @list  twice(n: Int!): Int @function(name: \"twice\") }";
+    std::fs::write(&path, schema).expect("written");
+    for (schemas, wanted) in [(vec!["a".to_owned()], ("1", 10)), (Vec::new(), ("2", -5))] {
+        let source = Source { path: path.clone(), url: url.to_string(), database_schemas: schemas };
+        let served = Blog::over(source).await.expect("the schema fits");
+        let data = served.data("{ things { id } twice(n: 5) }", json!({})).await;
+        assert_eq!(data, json!({"things": [{"id": wanted.0}], "twice": wanted.1}));
+    }
 }

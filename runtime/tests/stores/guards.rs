@@ -1,8 +1,12 @@
 //! What `@auth` guards is reached by no way by who may not, and by every way by who may.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use fraiseql_runtime::cache::memory::MemoryCache;
+use fraiseql_runtime::cache::metrics::CacheSeries;
+use fraiseql_runtime::cache::response::ResponseCache;
+use fraiseql_runtime::clock::SystemClock;
+use fraiseql_runtime::config::cache::Response;
 use fraiseql_runtime::engine::loader::{Error, Source};
 use fraiseql_runtime::engine::{Request, Stage as Reached};
 use fraiseql_runtime::security::guard::{Asked, Authenticated, Caller, Denied, Guard, Guards, Role};
@@ -19,7 +23,17 @@ impl Guarded {
         let role = |name: &str| Role(name.to_owned());
         let payroll = Authenticated.and(role("PAYROLL").or(role("ADMIN"))).and(role("SUSPENDED").not());
         let guards = Guards::default().with("payroll", payroll);
-        Self(served(stage, guards).await.expect("the schema fits"))
+        Self(served(stage, guards, None).await.expect("the schema fits"))
+    }
+
+    /// As [`open`](Self::open), with a cache that keeps every answer and gives it to everybody.
+    async fn cached(stage: &Stage, series: &CacheSeries) -> Self {
+        let role = Role("ADMIN".to_owned());
+        let (guards, clock) = (Guards::default().with("payroll", role), Arc::new(SystemClock));
+        let table = Response { enabled: true, ..Response::default() };
+        let memory = Arc::new(MemoryCache::new((&table).into(), clock.clone(), series.clone()));
+        let cache = ResponseCache::new(memory, table, clock, series.clone());
+        Self(served(stage, guards, Some(cache)).await.expect("the schema fits"))
     }
 
     async fn ask(&self, caller: &Caller, query: &str, variables: &Value) -> (Reached, Value) {
@@ -30,14 +44,25 @@ impl Guarded {
     }
 }
 
-async fn served(stage: &Stage, guards: Guards) -> Result<Blog, Error> {
+async fn served(stage: &Stage, guards: Guards, cache: Option<ResponseCache>) -> Result<Blog, Error> {
     let url = stage.database(stage.number()).await.to_string();
     let mut connection = PgConnection::connect(&url).await.expect("the database answers");
     let tables = sqlx::raw_sql(include_str!("guards/tables.sql"));
     tables.execute(&mut connection).await.expect("tables");
     connection.close().await.expect("closed");
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stores/guards/schema.graphql"));
-    Blog::guarded(Source { path: path.to_owned(), url, database_schemas: Vec::new() }, guards).await
+    let mut text = include_str!("guards/schema.graphql").to_owned();
+    if cache.is_some() {
+        let (before, roots) = text.split_once("type Query {").expect("a query type");
+        let (roots, after) = roots.split_once('}').expect("its end");
+        let roots = roots.trim_end().replace('\n', " @cacheControl(maxAge: 60, scope: PUBLIC)\n");
+        // The first line break is that of the bracket, the last root has none of its own.
+        let roots = roots.replacen(" @cacheControl(maxAge: 60, scope: PUBLIC)", "", 1);
+        text = format!("{before}type Query {{{roots} @cacheControl(maxAge: 60, scope: PUBLIC)\n}}{after}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("schema.graphql");
+    std::fs::write(&path, text).expect("written");
+    Blog::cached(Source { path, url, database_schemas: Vec::new() }, guards, cache).await
 }
 
 fn admin() -> Caller {
@@ -147,6 +172,31 @@ pub async fn no_way_leads_to_what_is_guarded(stage: Arc<Stage>) {
     assert_eq!(names, json!({"data": {"users": [{"name": "Ada"}, {"name": "Bob"}, {"name": "Cy"}]}}));
 }
 
+pub async fn what_a_cache_keeps_is_not_given_to_who_may_not_see_it(stage: Arc<Stage>) {
+    let series = CacheSeries::default();
+    let guarded = Guarded::cached(&stage, &series).await;
+    let editor = Caller::known("ed", ["EDITOR"]);
+    let mut kept = 0;
+    for (query, variables, _) in ways() {
+        if query.starts_with("mutation") {
+            continue;
+        }
+        let (_, first) = guarded.ask(&admin(), query, &variables).await;
+        let hits = series.hits.get();
+        let (_, second) = guarded.ask(&admin(), query, &variables).await;
+        assert_eq!((first.get("errors"), &first), (None, &second), "{query}");
+        kept += series.hits.get() - hits;
+        for (caller, reached) in
+            [(&Caller::Anonymous, Reached::Unauthenticated), (&editor, Reached::Forbidden)]
+        {
+            let (stage, answer) = guarded.ask(caller, query, &variables).await;
+            assert_eq!(stage, reached, "{query}: {answer}");
+            assert_eq!(answer.get("data"), None, "{query}: {answer}");
+        }
+    }
+    assert!(kept >= 20, "{kept} answers were kept: without any this shows nothing");
+}
+
 pub async fn events_are_told_to_those_who_may_see_them(stage: Arc<Stage>) {
     let guarded = Guarded::open(&stage).await;
     let begun = async |caller: &Caller, query: &str| {
@@ -222,8 +272,8 @@ pub async fn roles_and_guards_let_through_whom_they_say(stage: Arc<Stage>) {
 }
 
 pub async fn a_schema_with_a_guard_that_nobody_registered_is_not_served(stage: Arc<Stage>) {
-    let error = served(&stage, Guards::default()).await.err().expect("it is not served");
+    let error = served(&stage, Guards::default(), None).await.err().expect("it is not served");
     assert!(error.to_string().contains("payroll"), "{error}");
     let open = |_: &Caller, _: Asked<'_>| Ok::<(), Denied>(());
-    assert!(served(&stage, Guards::default().with("payroll", open)).await.is_ok());
+    assert!(served(&stage, Guards::default().with("payroll", open), None).await.is_ok());
 }

@@ -161,6 +161,17 @@ pub async fn a_key_is_needed_for_what_is_guarded_on_every_way_of_asking(stage: A
         (name.as_str(), &told["errors"][0]["extensions"]["code"]),
         ("next", &json!("UNAUTHENTICATED"))
     );
+    // Pages cannot give a WebSocket headers: its first message shows the key.
+    let init = async |payload: Value| {
+        let mut socket = Socket::open(&front, "graphql-transport-ws").await;
+        socket.say(json!({"type": "connection_init", "payload": payload})).await;
+        socket
+    };
+    let mut socket = init(json!({"authorization": "Bearer key of ada"})).await;
+    assert_eq!(socket.hear().await, Heard::Message(json!({"type": "connection_ack"})));
+    socket.subscribe("1", "{ user(id: 1) { id } }", json!({})).await;
+    assert_eq!(socket.data("1").await, json!({"user": {"id": "1"}}));
+    assert_eq!(init(json!({"x-api-key": "key of eve"})).await.end().await, Heard::Closed(4403));
     front.ended().await;
     shop.close().await;
 }

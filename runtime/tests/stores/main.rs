@@ -139,9 +139,11 @@ fn all() -> Vec<(&'static str, Start)> {
             the_shop_and_the_blog_are_read_as_their_files_say,
             every_feature_of_a_table_is_read,
             every_kind_of_function_is_told_apart,
-            only_the_schemas_that_are_asked_for_are_read;
+            only_the_schemas_that_are_asked_for_are_read,
+            a_table_of_a_schema_that_was_not_read_is_never_taken_for_one_that_was;
         guards:
             no_way_leads_to_what_is_guarded,
+            what_a_cache_keeps_is_not_given_to_who_may_not_see_it,
             events_are_told_to_those_who_may_see_them,
             what_is_not_selected_is_not_asked_for,
             roles_and_guards_let_through_whom_they_say,

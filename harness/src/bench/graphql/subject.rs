@@ -137,8 +137,11 @@ async fn server(
     let mut urls: BTreeMap<ServiceName, (String, String)> =
         environment.services().map(|service| (service.name, straight(service.direct_url()))).collect();
     urls.insert(ServiceName::Postgres, straight(&database_url));
-    let request =
-        ServerRequest { config: setup.server_config(), binary: Some(setup.programs.server.clone()) };
+    let request = ServerRequest {
+        config: setup.server_config(),
+        binary: Some(setup.programs.server.clone()),
+        migrator: None,
+    };
     let server = Server::start(run, request, &urls, &setup.settings.server).await?;
     Ok(Subject { name, database_url, process: Process::Server(Box::new(server)) })
 }

@@ -30,6 +30,8 @@ pub struct ServerRequest {
     pub config: toml::Table,
     /// Program to use as it is. `None`: `FRAISEQL_SERVER`, else built from the workspace, else beside the harness.
     pub binary: Option<PathBuf>,
+    /// Program that migrates the database, where that is another release. `None`: the same.
+    pub migrator: Option<PathBuf>,
 }
 
 /// The server under test.
@@ -54,7 +56,7 @@ impl Server {
         let failed = |error: anyhow::Error| Error::start("fraiseql-server", error);
         let binary = build::binary(request.binary).await?;
         let prepared = Prepared::new(run, request.config, urls, binary).map_err(failed)?;
-        prepared.migrate(run).await.map_err(failed)?;
+        prepared.migrate(run, request.migrator.as_deref()).await.map_err(failed)?;
         seed(urls).await.map_err(failed)?;
         let server = prepared.launch(run).map_err(failed)?;
         server.wait_ready(settings.ready_within).await?;
@@ -194,8 +196,13 @@ impl Prepared {
         }
     }
 
-    async fn migrate(&self, run: &Run) -> anyhow::Result<()> {
-        let launch = self.program(run, "migrate", &["migrate"]);
+    async fn migrate(&self, run: &Run, migrator: Option<&Path>) -> anyhow::Result<()> {
+        let mut launch = self.program(run, "migrate", &["migrate"]);
+        if let Some(program) = migrator {
+            launch.program = program
+                .canonicalize()
+                .with_context(|| format!("the program {} that is to migrate", program.display()))?;
+        }
         let (log, error_log) = (launch.log.clone(), logs(run).join("migrate.err.log"));
         let status = Supervised::spawn(run, launch, None)?.ended(MIGRATE_WITHIN).await;
         if !status.is_some_and(|status| status.success()) {

@@ -12,6 +12,7 @@ pub mod request;
 mod sse;
 mod websocket;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
@@ -19,7 +20,6 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, RawQuery, State};
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -36,6 +36,7 @@ use crate::engine::loader::Served;
 use crate::engine::persisted::{Persisted, Refused};
 use crate::engine::{Answer, Engine, Request, Stage};
 use crate::error::ErrorKind;
+use crate::security::api_key::ApiKeys;
 use crate::security::guard::Caller;
 
 /// Path of the route and its methods, so that its series exist before the first request.
@@ -47,6 +48,12 @@ const PATH: &str = "/graphql";
 #[derive(Clone)]
 struct Api {
     caller: Caller,
+    shared: Arc<Shared>,
+}
+
+/// What requests of all callers share.
+struct Shared {
+    keys: ApiKeys,
     served: Served,
     persisted: Arc<Persisted>,
     /// Operations in one request; 0 takes no lists.
@@ -54,19 +61,26 @@ struct Api {
     live: Live,
 }
 
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
 /// The route with its state.
 pub fn router(state: &AppState) -> Router {
-    let api = Api {
-        caller: Caller::Anonymous,
+    let shared = Arc::new(Shared {
+        keys: state.api_keys.clone(),
         served: state.served.clone(),
         persisted: state.persisted.clone(),
         batch_max: state.batch_max,
         live: Live::new(state.hub.clone(), state.subscriptions.clone()),
-    };
-    let identified = from_fn_with_state(Arc::new(state.api_keys.clone()), caller::identify);
-    let routes = Router::new().route(PATH, get(read).post(execute)).layer(identified);
+    });
+    let routes = Router::new().route(PATH, get(read).post(execute));
     let routes = if state.mode == Mode::Development { routes.merge(page::router()) } else { routes };
-    routes.with_state(api)
+    routes.with_state(shared)
 }
 
 /// The head of a request: what the caller takes, and over which connection.
@@ -104,13 +118,16 @@ impl Head {
 }
 
 async fn execute(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
+    State(shared): State<Arc<Shared>>,
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let api = Api { caller, ..api };
+    let caller = match caller::identify(&shared.keys, &headers) {
+        Ok(caller) => caller,
+        Err(refused) => return *refused,
+    };
+    let api = Api { caller, shared };
     let head = match Head::read(&headers, connection) {
         Ok(head) => head,
         Err(unread) => return refuse(Media::Json, &unread),
@@ -133,14 +150,17 @@ async fn execute(
 }
 
 async fn read(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
+    State(shared): State<Arc<Shared>>,
     connection: Option<Extension<Connection>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let api = Api { caller, ..api };
+    let caller = match caller::identify(&shared.keys, &headers) {
+        Ok(caller) => caller,
+        Err(refused) => return *refused,
+    };
+    let api = Api { caller, shared };
     if headers.contains_key(UPGRADE) {
         let connection = connection.map_or_else(Connection::detached, |Extension(connection)| connection);
         return match upgrade {

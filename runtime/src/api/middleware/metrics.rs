@@ -3,14 +3,10 @@
 //! A caller who hangs up before the answer is counted with status 499, so that an overloaded
 //! server does not look idle.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use crate::api::Frame;
 use crate::observability::metrics::{HttpMetrics, RequestLabels, RouteLabels};
 
 /// A handler puts this on an answer of 200 that tells of an error of ours, as GraphQL does.
@@ -20,29 +16,32 @@ pub struct MetricsError;
 /// nginx's word for a request whose caller is gone.
 pub(super) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-pub async fn count(State(frame): State<Arc<Frame>>, request: Request, next: Next) -> Response {
-    let route = RouteLabels { method: super::method(&request), path: super::route(&request).into() };
-    let mut measured = Measured {
-        http: &frame.http,
-        route,
-        started: Instant::now(),
-        status: CLIENT_CLOSED_REQUEST,
-        ours: false,
-    };
-    let response = next.run(request).await;
-    measured.status = response.status().as_u16();
-    measured.ours =
-        response.status().is_server_error() || response.extensions().get::<MetricsError>().is_some();
-    response
-}
-
 /// Counts when it is dropped, which is also what happens to a request that nobody waits for.
-struct Measured<'a> {
+pub(super) struct Measured<'a> {
     http: &'a HttpMetrics,
     route: RouteLabels,
     started: Instant,
     status: u16,
     ours: bool,
+}
+
+/// Begins to measure a request.
+pub(super) fn begin<'a>(http: &'a HttpMetrics, request: &Request) -> Measured<'a> {
+    let route = RouteLabels { method: super::method(request), path: super::route(request).into() };
+    Measured { http, route, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false }
+}
+
+impl Measured<'_> {
+    /// There is an answer.
+    pub(super) fn answered(&mut self, response: &Response) {
+        self.status = response.status().as_u16();
+        self.ours = is_ours(response);
+    }
+}
+
+/// Whether the answer tells of an error of ours.
+pub(super) fn is_ours(response: &Response) -> bool {
+    response.status().is_server_error() || response.extensions().get::<MetricsError>().is_some()
 }
 
 impl Drop for Measured<'_> {

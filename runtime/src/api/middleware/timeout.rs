@@ -1,19 +1,17 @@
 //! A request that takes longer than the limit is given up and answered with 503. What it asked
 //! for may have happened.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::Frame;
 use crate::api::error::ApiError;
 use crate::error::{Classify, chain};
 use crate::resilience::timeout::within;
 
-pub async fn give_up_late(State(frame): State<Arc<Frame>>, request: Request, next: Next) -> Response {
-    match within("answer the request", frame.limits.request_timeout, next.run(request)).await {
+/// The answer, or 503 when there was none within `limit`.
+pub(super) async fn give_up_late(limit: Duration, answer: impl Future<Output = Response>) -> Response {
+    match within("answer the request", limit, answer).await {
         Ok(response) => response,
         Err(elapsed) => {
             tracing::warn!(error = chain(&elapsed), "request given up");

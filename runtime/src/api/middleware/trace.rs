@@ -4,54 +4,62 @@
 //! With `logging.access = "all"` the line is written when the span closes; else only for the requests that the setting
 //! names, by an event that reads the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use tokio::time::Instant;
-use tracing::{Instrument, Span};
+use tracing::{Span, record_all};
+use uuid::Uuid;
 
-use super::metrics::{CLIENT_CLOSED_REQUEST, MetricsError};
-use crate::api::{AccessLog, Frame};
+use super::metrics::{CLIENT_CLOSED_REQUEST, is_ours};
+use crate::api::AccessLog;
 use crate::config::logging::Access;
 use crate::ids::RequestId;
 use crate::observability::logging::request_span;
 
-pub async fn trace(State(frame): State<Arc<Frame>>, request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-    let endpoint = super::route(&request).to_owned();
-    let span = request_span(&id, super::method(&request), &endpoint);
-    let log = frame.access_log;
-    let mut ending =
-        Ending { log, span, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false };
-    let response = next.run(request).instrument(ending.span.clone()).await;
-    ending.status = response.status().as_u16();
-    ending.ours =
-        response.status().is_server_error() || response.extensions().get::<MetricsError>().is_some();
-    ending.span.in_scope(|| {
-        let duration_ms = millis(ending.started.elapsed());
-        tracing::debug!(endpoint, status = ending.status, duration = duration_ms, "Request processed");
-    });
-    response
-}
-
 /// Ends the span when it is dropped, which is also what happens to a request that nobody waits for.
-struct Ending {
+pub(super) struct Ending {
     log: AccessLog,
     span: Span,
+    route: Option<MatchedPath>,
     started: Instant,
     status: u16,
     ours: bool,
 }
 
+/// Begins the span of a request.
+pub(super) fn begin(log: AccessLog, id: RequestId, request: &Request) -> Ending {
+    let mut text = Uuid::encode_buffer();
+    let id = id.0.hyphenated().encode_lower(&mut text);
+    let span = request_span(id, super::method(request), super::route(request));
+    let route = request.extensions().get().cloned();
+    Ending { log, span, route, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false }
+}
+
+impl Ending {
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// There is an answer.
+    pub(super) fn answered(&mut self, response: &Response) {
+        self.status = response.status().as_u16();
+        self.ours = is_ours(response);
+        let (endpoint, duration) = (super::route_name(self.route.as_ref()), millis(self.started.elapsed()));
+        tracing::debug!(endpoint, status = self.status, duration, "Request processed");
+    }
+}
+
 impl Drop for Ending {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        self.span.record("status", self.status);
-        self.span.record("duration_ms", millis(took));
-        if writes_own_line(self.log, self.status, self.ours, took) {
+        let own_line = writes_own_line(self.log, self.status, self.ours, took);
+        // Recording writes the span's JSON anew: nobody pays for a line that is not written, and once for one that is.
+        if own_line || self.log.access == Access::All {
+            record_all!(self.span, status = self.status, duration_ms = millis(took));
+        }
+        if own_line {
             self.span.in_scope(|| tracing::info!("close"));
         }
     }

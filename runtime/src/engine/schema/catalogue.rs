@@ -135,6 +135,23 @@ impl Catalogue {
             .find_map(|schema| self.tables.get_key_value(&(schema.to_owned(), name.to_owned())))
     }
 
+    /// The schema by which statements name a table that a schema file names: none where the bare name leads there in the
+    /// database too, whose search path may have schemas before it that were not read.
+    pub fn schema_of_table(&self, schema: &str, name: &str) -> String {
+        self.spelled(schema, |place| self.tables.contains_key(&(place.to_owned(), name.to_owned())))
+    }
+
+    /// As [`schema_of_table`](Self::schema_of_table), of a function.
+    pub fn schema_of_function(&self, schema: &str, name: &str) -> String {
+        self.spelled(schema, |place| self.functions.contains_key(&(place.to_owned(), name.to_owned())))
+    }
+
+    fn spelled(&self, schema: &str, has: impl Fn(&str) -> bool) -> String {
+        let place = self.places(schema).find(|place| has(place)).unwrap_or(schema);
+        let first = self.search_path.first().is_some_and(|first| first == place);
+        if schema.is_empty() && first { String::new() } else { place.to_owned() }
+    }
+
     /// The functions that a schema file names.
     pub fn find_functions(&self, schema: &str, name: &str) -> Option<&Vec<Function>> {
         self.places(schema).find_map(|schema| self.functions.get(&(schema.to_owned(), name.to_owned())))

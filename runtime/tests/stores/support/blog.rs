@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use fraiseql_runtime::cache::response::ResponseCache;
 use fraiseql_runtime::engine::limits::Limits;
 use fraiseql_runtime::engine::loader::{Parts, Served, Source};
 use fraiseql_runtime::engine::metrics::EngineMetrics;
@@ -76,6 +77,15 @@ impl Blog {
         source: Source,
         guards: Guards,
     ) -> Result<Self, fraiseql_runtime::engine::loader::Error> {
+        Self::cached(source, guards, None).await
+    }
+
+    /// As [`guarded`](Self::guarded), with a cache of answers.
+    pub async fn cached(
+        source: Source,
+        guards: Guards,
+        cache: Option<ResponseCache>,
+    ) -> Result<Self, fraiseql_runtime::engine::loader::Error> {
         let limits = postgres::Limits {
             min_connections: 0,
             max_connections: 8,
@@ -93,7 +103,7 @@ impl Blog {
         };
         let postgres = Postgres::new(&source.url, limits, Duration::from_secs(5)).expect("a URL");
         let metrics = Metrics::new().area(EngineMetrics::register);
-        let served = Served::new(source, Parts { postgres, queue: None, cache: None, settings, metrics });
+        let served = Served::new(source, Parts { postgres, queue: None, cache, settings, metrics });
         served.load().await?;
         Ok(Self { engine: served.current().expect("loaded") })
     }

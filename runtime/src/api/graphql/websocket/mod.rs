@@ -22,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::protocol::{Client, Close, SUBPROTOCOL};
+use super::caller::of_init;
 use super::live::{Admitted, Outcome, Run, same_origin};
 use super::request::{Asked, Media};
 use super::{Api, errors, send};
@@ -180,8 +181,13 @@ impl Open {
                 }
                 Some(ended) = self.running.join_next() => {
                     // One that was aborted is an error here, and all is said about it.
-                    if matches!(ended, Ok(Run::Slow)) {
-                        return End::Close(Close::TooSlow);
+                    let done = match ended {
+                        Ok(Run::Slow) => Err(End::Close(Close::TooSlow)),
+                        Err(error) if error.is_panic() => self.panicked(error.id()),
+                        _ => Ok(()),
+                    };
+                    if let Err(end) = done {
+                        return end;
                     }
                 }
                 () = tokio::time::sleep_until(init_by), if !self.acknowledged => {
@@ -208,8 +214,10 @@ impl Open {
             Message::Binary(_) => return Err(End::Close(Close::Invalid)),
         };
         match protocol::read(&text).ok_or(End::Close(Close::Invalid))? {
-            Client::Init if self.acknowledged => Err(End::Close(Close::TooManyInits)),
-            Client::Init => {
+            Client::Init(_) if self.acknowledged => Err(End::Close(Close::TooManyInits)),
+            Client::Init(payload) => {
+                let caller = of_init(&self.api.keys, &self.api.caller, &payload);
+                self.api.caller = caller.ok_or(End::Close(Close::Forbidden))?;
                 self.acknowledged = true;
                 self.say(protocol::ack())
             }
@@ -248,6 +256,17 @@ impl Open {
                 Ok(())
             }
         }
+    }
+
+    /// Ends an operation that did not end itself: its client hears of it, and its id is free.
+    fn panicked(&self, task: tokio::task::Id) -> Result<(), End> {
+        let mut operations = self.operations.lock();
+        let id = operations.iter().find(|(_, operation)| operation.id() == task).map(|(id, _)| id.clone());
+        let Some(id) = id else { return Ok(()) };
+        operations.remove(&id);
+        drop(operations);
+        let errors = errors("something went wrong on our side", ErrorKind::Internal.code());
+        self.say(protocol::error(&id, &errors.into()))
     }
 
     /// Without waiting: a client whose pongs find no room does not read.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::request::{self, Asked};
 
@@ -17,6 +17,7 @@ pub(super) enum Close {
     GoingAway,
     Invalid,
     Unauthorized,
+    Forbidden,
     Subprotocol,
     InitTimeout,
     Duplicate,
@@ -31,6 +32,7 @@ impl Close {
             Self::GoingAway => 1001,
             Self::Invalid => 4400,
             Self::Unauthorized => 4401,
+            Self::Forbidden => 4403,
             Self::Subprotocol => 4406,
             Self::InitTimeout => 4408,
             Self::Duplicate => 4409,
@@ -45,6 +47,7 @@ impl Close {
             Self::GoingAway => "the server ends",
             Self::Invalid => "Invalid message",
             Self::Unauthorized => "Unauthorized",
+            Self::Forbidden => "Forbidden",
             Self::Subprotocol => "Subprotocol not acceptable",
             Self::InitTimeout => "Connection initialisation timeout",
             Self::Duplicate => "Subscriber for this id already exists",
@@ -58,7 +61,7 @@ impl Close {
 /// A message of the client.
 #[derive(Debug, Clone)]
 pub(super) enum Client {
-    Init,
+    Init(Map<String, Value>),
     Ping(Option<Value>),
     Pong,
     Subscribe { id: String, asked: Asked },
@@ -85,7 +88,7 @@ pub(super) fn read(text: &str) -> Option<Client> {
     };
     let id = raw.id.filter(|id| !id.is_empty());
     Some(match raw.kind.as_str() {
-        "connection_init" => Client::Init,
+        "connection_init" => Client::Init(payload.map_or(Ok(Map::new()), serde_json::from_str).ok()?),
         "ping" => Client::Ping(payload.and_then(|payload| serde_json::from_str(payload).ok())),
         "pong" => Client::Pong,
         "subscribe" => Client::Subscribe { id: id?, asked: request::one(payload?.as_bytes()).ok()? },

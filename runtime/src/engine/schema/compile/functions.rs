@@ -83,7 +83,7 @@ impl Compiler<'_> {
         let unbound = function.parameters.iter().filter(|p| !bound.iter().any(|(_, b)| b.name == p.name));
         let supplied = unbound.filter_map(|p| Some((p.name.clone(), supplied(&p.name)?))).collect();
         Some(Function {
-            schema: schema.to_owned(),
+            schema: self.catalogue.schema_of_function(schema, name),
             name: name.to_owned(),
             args: bound,
             supplied,
@@ -184,7 +184,7 @@ impl Compiler<'_> {
             self.problems.error(pos, format!("{name} has no parameter job_id, by which a job is done once"));
         }
         let function = Function {
-            schema: String::new(),
+            schema: self.catalogue.schema_of_function("", &name),
             name,
             args,
             supplied: Vec::new(),

@@ -75,6 +75,7 @@ impl Compiler<'_> {
             self.problems.error(table.0, format!("{name} has neither a primary key nor a unique constraint"));
         }
         self.tables.insert(id, relation);
+        let schema = self.catalogue.schema_of_table(&schema, &name);
         self.schema.objects[id.0].table = Table { schema, name, key, soft_delete };
     }
 

@@ -125,7 +125,7 @@ impl Compiler<'_> {
         let schema = self.schema.object(here).table.schema.clone();
         let found = [schema, String::new()].into_iter().find_map(|schema| {
             let (_, table) = self.catalogue.find(&schema, &between)?;
-            Some((schema, table))
+            Some((self.catalogue.schema_of_table(&schema, &between), table))
         });
         let Some((schema, table)) = found else {
             let near = nearest(&between, self.catalogue.tables.keys().map(|(_, name)| name.as_str()));
