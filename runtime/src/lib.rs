@@ -8,7 +8,7 @@
 //! app_state
 //! migration
 //! engine
-//! cache dataloader events queue outbox
+//! cache dataloader events feature_flags queue outbox
 //! storage
 //! security
 //! resilience
@@ -25,6 +25,7 @@ pub mod dataloader;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod feature_flags;
 pub mod ids;
 pub mod migration;
 pub mod observability;

@@ -100,7 +100,10 @@ impl Inner {
         validated.set_parsed_query(document.clone());
         let answer = self.graphql.validate(validated).await;
         if !answer.errors.is_empty() {
-            return Err(answer.errors.iter().map(Failure::validation).collect());
+            // The library walks the operations of a text in no order: the same text has the same answer here.
+            let mut errors: Vec<_> = answer.errors.iter().collect();
+            errors.sort_by(|a, b| (&a.locations, &a.message).cmp(&(&b.locations, &b.message)));
+            return Err(errors.into_iter().map(Failure::validation).collect());
         }
         let wanted = request.operation_name.as_deref();
         let operation = document

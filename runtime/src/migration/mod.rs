@@ -2,11 +2,12 @@
 //!
 //! [`lint`] says before anything runs what a migration would break or block; [`run`] applies migrations so that one
 //! that cannot have its lock soon gives up instead of standing in everybody's way. Forward only: a mistake is mended
-//! by the next migration.
+//! by the next migration. [`strategy`] brings a feature that needed one to its users, step by step.
 
 pub mod lint;
 pub mod plan;
 pub mod run;
+pub mod strategy;
 
 use sqlx::migrate::{Migration, Migrator};
 

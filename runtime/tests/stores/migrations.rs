@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use fraiseql_runtime::config::database::Migrations;
 use fraiseql_runtime::error::chain;
-use fraiseql_runtime::migration::MIGRATIONS;
 use fraiseql_runtime::migration::run::{Error, run};
+use fraiseql_runtime::migration::strategy::AppliedMigrations;
+use fraiseql_runtime::migration::strategy::store::Applied;
+use fraiseql_runtime::migration::{MIGRATIONS, file_name};
+use fraiseql_runtime::storage::postgres::{Limits, Postgres};
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
 
@@ -255,4 +258,34 @@ pub async fn what_a_failed_build_of_an_index_left_is_built_anew(stage: Arc<Stage
     connect(&url).await.execute("DELETE FROM counters WHERE id = 7").await.expect("no duplicate");
     run(url.as_str(), CONNECT_WITHIN, &all, &limits).await.expect("built");
     assert_eq!((count(&url, left).await, count(&url, VALID).await), (0, 1));
+}
+
+pub async fn a_migration_is_known_by_its_number_its_name_or_its_file(stage: Arc<Stage>) {
+    let url = stage.database(stage.number()).await;
+    migrate(&url).await.expect("migrated");
+    let limits = Limits {
+        min_connections: 0,
+        max_connections: 2,
+        connect_timeout: CONNECT_WITHIN,
+        acquire_timeout: CONNECT_WITHIN,
+        idle_timeout: CONNECT_WITHIN,
+        max_lifetime: CONNECT_WITHIN,
+    };
+    let postgres = Postgres::new(url.as_str(), limits, CONNECT_WITHIN).expect("a URL");
+    let applied = Applied { postgres };
+    let first = MIGRATIONS.iter().next().expect("there are migrations");
+    let file = file_name(first);
+    let name = file.trim_end_matches(".sql");
+    for known in [file.as_str(), name, &first.version.to_string(), &format!("000{name}")] {
+        assert_eq!(applied.is_applied(known).await, Ok(true), "{known}");
+    }
+    for unknown in ["", "abc", "99999999999999", &format!("{}_other.sql", first.version), &format!("{name}x")]
+    {
+        assert_eq!(applied.is_applied(unknown).await, Ok(false), "{unknown}");
+    }
+    let mut connection = connect(&url).await;
+    let unfinished = format!("UPDATE _sqlx_migrations SET success = false WHERE version = {}", first.version);
+    connection.execute(AssertSqlSafe(unfinished)).await.expect("the migrator's table");
+    assert_eq!(applied.is_applied(&file).await, Ok(false), "it was begun and not ended");
+    connection.close().await.expect("closed");
 }

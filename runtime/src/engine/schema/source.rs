@@ -295,6 +295,17 @@ fn add_type(source: &mut Source, ty: Positioned<TypeDefinition>, problems: &mut 
         TypeKind::InputObject(input) => check_inputs(&input.fields, problems),
         TypeKind::Scalar | TypeKind::Union(_) => {}
     }
+    let (empty, part) = match &ty.node.kind {
+        TypeKind::Object(object) => (object.fields.is_empty(), "field"),
+        TypeKind::Interface(interface) => (interface.fields.is_empty(), "field"),
+        TypeKind::InputObject(input) => (input.fields.is_empty(), "field"),
+        TypeKind::Enum(enumeration) => (enumeration.values.is_empty(), "value"),
+        TypeKind::Union(union) => (union.members.is_empty(), "member"),
+        TypeKind::Scalar => (false, ""),
+    };
+    if empty {
+        problems.error(pos, format!("{name} has no {part}: it needs at least one"));
+    }
     if source.types.insert(name.clone(), ty).is_some() {
         problems.error(pos, format!("{name} is defined twice"));
     }

@@ -83,6 +83,18 @@ fn with_book(fields: &str) -> String {
 }
 
 #[test]
+fn what_has_nothing_in_it_is_told_with_its_place() {
+    for (text, told) in [
+        ("type Query", "2:6: error: Query has no field"),
+        ("type Query { author(id: ID!): Author @lookup }\ninput Empty", "3:7: error: Empty has no field"),
+        ("type Query { author(id: ID!): Author @lookup }\nunion Any", "3:7: error: Any has no member"),
+    ] {
+        let found = problems(&format!("{AUTHOR}{text}"));
+        assert!(found.iter().any(|problem| problem.starts_with(told)), "{text}: {found:#?}");
+    }
+}
+
+#[test]
 fn a_field_that_does_not_fit_is_told_with_what_the_database_has() {
     for (fields, told) in [
         ("titel: String!", "books has no column titel, did you mean title?"),
