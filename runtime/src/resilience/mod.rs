@@ -1,6 +1,9 @@
-//! How we treat calls that we make: the deadline of each, and how long to wait before the next try.
+//! How we treat calls that we make: the deadline of each, how long to wait before the next try, whether there is one, and
+//! when a dependency is not asked at all.
 //!
-//! Both are values and pure rules; what to call and whether to try again is decided by the area.
+//! Pure rules and state machines, with the clock and the random source passed in; what to call is decided by the area.
 
 pub mod backoff;
+pub mod breaker;
+pub mod retry;
 pub mod timeout;

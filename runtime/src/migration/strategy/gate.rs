@@ -46,20 +46,19 @@ pub fn judge(config: &MigrationConfig, reading: &Reading) -> Health {
         return Health::Unknown;
     }
     let watched = |name: &str| config.health_metrics.iter().any(|metric| metric == name);
-    let metrics: [(&'static str, f64, f64, fn(&Cohort) -> f64); 2] = [
-        (ERROR_RATE, reading.cohort.error_rate, config.error_threshold, |cohort| cohort.error_rate),
-        (P99_LATENCY, reading.cohort.p99_latency_ms, config.p99_threshold_ms, |cohort| cohort.p99_latency_ms),
+    let control = reading.control.unwrap_or(Cohort { error_rate: f64::NAN, p99_latency_ms: f64::NAN });
+    let metrics = [
+        (ERROR_RATE, reading.cohort.error_rate, config.error_threshold, control.error_rate),
+        (P99_LATENCY, reading.cohort.p99_latency_ms, config.p99_threshold_ms, control.p99_latency_ms),
     ];
     let mut unknown = false;
-    for (metric, value, limit, of) in metrics.into_iter().filter(|(metric, ..)| watched(metric)) {
+    for (metric, value, limit, beside) in metrics.into_iter().filter(|(metric, ..)| watched(metric)) {
         if value.is_nan() {
             unknown = true;
             continue;
         }
         // A control without a single error would make the first one fatal: the limit itself is always allowed to it.
-        let beside = reading.control.map(|control| of(&control) * config.control_factor);
-        let beside = beside.filter(|beside| *beside > 0.0).unwrap_or(f64::INFINITY);
-        let threshold = limit.min(beside);
+        let threshold = if beside > 0.0 { limit.min(beside * config.control_factor) } else { limit };
         if value > threshold {
             return Health::Unhealthy { metric, value, threshold };
         }

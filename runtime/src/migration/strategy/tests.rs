@@ -1,3 +1,5 @@
+//! The orchestrator on a clock that jumps, with a service whose health the test sets; the gate by properties.
+
 use std::sync::Arc;
 use std::time::Duration;
 
