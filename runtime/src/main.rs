@@ -27,6 +27,7 @@ use fraiseql_runtime::observability::logging::init_logging;
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::server;
 use fraiseql_runtime::server::workers::Workers;
+use sqlx::migrate::Migrator;
 
 const EXIT_CODES: &str = "Exit codes: 0 ended as asked, 1 failed, 2 wrong configuration or arguments.";
 
@@ -58,6 +59,9 @@ enum Command {
     Migrate {
         #[command(flatten)]
         file: File,
+        /// Folder with the migrations; without it, those of this build (the shop of fixtures/schemas/ecommerce).
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
         #[command(subcommand)]
         command: Option<MigrateCommand>,
     },
@@ -155,7 +159,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         None => serve(&load(&cli.file)?),
-        Some(Command::Migrate { file, command: None }) => migrate(&load(&file)?),
+        Some(Command::Migrate { file, folder, command: None }) => migrate(&load(&file)?, folder.as_deref()),
         Some(Command::Migrate { command: Some(MigrateCommand::Lint { folders, release }), .. }) => {
             lint_migrations(&folders, release)
         }
@@ -201,12 +205,26 @@ async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<serve
     Ok(server::Application { routes: graphql::router(&state), health, workers })
 }
 
-fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
+fn migrate(config: &Config, folder: Option<&Path>) -> anyhow::Result<ExitCode> {
     init_logging(&config.logging).context("start the log")?;
     let database = &config.database;
     let url = config.urls.direct(database)?.expose();
     block_on(async {
-        migration::run::run(url, database.connect_timeout, &MIGRATIONS, &database.migrations).await?;
+        let own;
+        let migrator = match folder {
+            None => &MIGRATIONS,
+            Some(folder) => {
+                own = Migrator::new(folder).await.with_context(|| format!("read {}", folder.display()))?;
+                if own.iter().next().is_none() {
+                    bail!(
+                        "{} has no migrations: files are called 20261128100000_what_it_does.sql",
+                        folder.display()
+                    );
+                }
+                &own
+            }
+        };
+        migration::run::run(url, database.connect_timeout, migrator, &database.migrations).await?;
         tracing::info!(database = %config.urls.database, "the schema is up to date");
         Ok(ExitCode::SUCCESS)
     })

@@ -161,6 +161,7 @@ fn all() -> Vec<(&'static str, Start)> {
             identifiers_grow_with_time;
         migrations:
             a_migration_is_known_by_its_number_its_name_or_its_file,
+            the_binary_migrates_a_folder_of_ones_own,
             two_migrators_at_once_leave_each_migration_applied_once,
             a_second_run_changes_nothing,
             a_failing_migration_names_its_file_and_the_reason,

@@ -289,3 +289,34 @@ pub async fn a_migration_is_known_by_its_number_its_name_or_its_file(stage: Arc<
     assert_eq!(applied.is_applied(&file).await, Ok(false), "it was begun and not ended");
     connection.close().await.expect("closed");
 }
+
+pub async fn the_binary_migrates_a_folder_of_ones_own(stage: Arc<Stage>) {
+    let url = stage.database(stage.number()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("fraiseql.toml");
+    std::fs::write(&config, "").expect("written");
+    let run = async |migrations: &std::path::Path| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_fraiseql-server"))
+            .args(["migrate".as_ref(), "--config".as_ref(), config.as_os_str(), "--folder".as_ref()])
+            .arg(migrations)
+            .env("DATABASE_URL", url.as_str())
+            .env("REDIS_URL", "redis://127.0.0.1:1")
+            .env("NATS_URL", "nats://127.0.0.1:1")
+            .output()
+            .await
+            .expect("the binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let blog = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/schemas/blog/migrations");
+    assert_eq!(run(blog.as_ref()).await.0, Some(0));
+    let migrated = state(&url).await;
+    assert_eq!(migrated.0.len(), std::fs::read_dir(blog).expect("migrations").count());
+    assert!(migrated.1.iter().any(|relation| relation.starts_with("posts r")), "{:?}", migrated.1);
+    assert_eq!(run(blog.as_ref()).await.0, Some(0));
+    assert_eq!(state(&url).await, migrated, "the second run changes nothing");
+    for wrong in [folder.path().join("none"), folder.path().to_owned()] {
+        let (code, said) = run(&wrong).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&wrong.display().to_string()), "{said}");
+    }
+}
