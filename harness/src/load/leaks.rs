@@ -1,9 +1,9 @@
 //! Leak and slow-down tests on a run's samples and windows; the statistics are `chaos::checker::trend`'s. Pure.
 //!
 //! A leak can be concluded from one minute on, its absence only from ten: a shorter run says "not judged" and may pass;
-//! from ten minutes on, what is undecided is inconclusive. A slow-down is concluded from ten minutes on: a machine's own waves
-//! last for minutes, so that growth in a shorter run is inconclusive, and whoever sees it runs again or longer. Fault windows are left out: what grows in them may shrink
-//! again.
+//! from ten minutes on, what is undecided is inconclusive. A slow-down is concluded from ten minutes on: a machine's own
+//! waves last for minutes, so that growth in a shorter run is inconclusive, and whoever sees it runs again or longer. Fault
+//! windows are left out: what grows in them may shrink again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! The schema follows its database: who has changed that says NOTIFY, and nothing said is missed for good.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chaos::fault::{Direction, NetworkFault};
 use fraiseql_runtime::engine::loader::CHANNEL;
@@ -26,16 +25,21 @@ pub async fn a_changed_database_is_looked_at_when_it_says_so(stage: Arc<Stage>) 
     let mut shop = Shop::with_own_schema(&stage).await;
     shop.start(&["schema", "schema-changes"]);
     let before = shop.state.served.current().expect("served").sdl();
-    // The file is ahead of its database, as during a rollout: what was served stays.
+    // The file is ahead of its database, as during a rollout, and looks as if it had not changed: what was served stays.
     let file = shop.schema_file();
+    let modified = std::fs::metadata(&file).and_then(|file| file.modified()).expect("a time");
     let text = std::fs::read_to_string(&file).expect("the schema");
     let begin = text.find("type Product").expect("a type");
     let at = begin + text[begin..].find('{').expect("its fields") + 1;
-    std::fs::write(&file, format!("{}\n  nickname: String{}", &text[..at], &text[at..])).expect("written");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ahead = file.with_extension("ahead");
+    std::fs::write(&ahead, format!("{}\n  nickname: String{}", &text[..at], &text[at..])).expect("written");
+    let opened = std::fs::File::options().write(true).open(&ahead).expect("opened");
+    opened.set_modified(modified).expect("as old as the other");
+    std::fs::rename(&ahead, &file).expect("in its place");
+    shop.state.served.load().await.expect_err("the database has no such column");
     assert_eq!(shop.state.served.current().expect("served").sdl(), before);
 
-    // Only the word of the database can bring it now: the file does not change again.
+    // Only the word of the database can bring it now.
     shop.run(&format!("ALTER TABLE products ADD COLUMN nickname text; NOTIFY {CHANNEL}")).await;
     eventually("the new field is served", async || {
         if has_field(&shop, "nickname").await { Ok(()) } else { Err("not yet".to_owned()) }
@@ -44,8 +48,7 @@ pub async fn a_changed_database_is_looked_at_when_it_says_so(stage: Arc<Stage>) 
 
     // Nothing has changed: the engine stays, and with it what it has planned.
     let engine = shop.state.served.current().expect("served");
-    shop.run(&format!("NOTIFY {CHANNEL}")).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    shop.state.served.load().await.expect("it still fits");
     let now = shop.state.served.current().expect("served");
     assert!(Arc::ptr_eq(engine.schema(), now.schema()), "an unchanged schema was compiled again");
     shop.close().await;
@@ -117,10 +120,13 @@ pub async fn a_silent_connection_is_noticed_and_made_again(stage: Arc<Stage>) {
     ear.has_heard(1, &[]).await;
     let silence = NetworkFault::Blackhole { sticky: true, direction: Direction::Both };
     let guard = link.inject(silence).await;
-    // Long enough for a question without an answer; the connection stays silent after the fault, nobody closes it.
-    tokio::time::sleep(Duration::from_secs(16)).await;
-    let evidence = guard.heal().await;
-    assert!(evidence.swallowed_bytes > 0, "it asked nothing: {evidence:?}");
+    eventually("it asks whether the connection lives", async || match guard.evidence() {
+        evidence if evidence.swallowed_bytes > 0 => Ok(()),
+        evidence => Err(format!("{evidence:?}")),
+    })
+    .await;
+    // The connection stays silent after the fault, and nobody closes it.
+    guard.heal().await;
     ear.has_heard(2, &[]).await;
     ear.close().await;
     link.close().await;

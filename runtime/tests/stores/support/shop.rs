@@ -151,49 +151,22 @@ impl Shop {
         while let Some(ended) = self.workers.join_next().await {
             ended.expect("no worker panics");
         }
-        let Self {
-            state,
-            postgres,
-            postgres_direct,
-            redis,
-            nats,
-            stream,
-            settings,
-            mode,
-            folder,
-            own_schema,
-            ..
-        } = self;
-        drop(state);
+        drop(self.state);
         // The spool's writer ends a moment after its last handle; another process would not be let in before.
-        let segments = spool_files(folder.path());
+        let segments = spool_files(self.folder.path());
         eventually("the spool is let go", async || {
-            let lock = std::fs::File::open(folder.path().join("lock")).expect("a lock file");
+            let lock = std::fs::File::open(self.folder.path().join("lock")).expect("a lock file");
             lock.try_lock().map_err(|error| error.to_string())
         })
         .await;
         if let Some(last) = segments.last() {
             meanwhile(last);
         }
-        let (state, metrics) = build(&settings, mode, [&postgres, &redis, &nats], &postgres_direct)
-            .await
-            .expect("the services are made");
+        let links = [&self.postgres, &self.redis, &self.nats];
+        let built = build(&self.settings, self.mode, links, &self.postgres_direct).await;
+        let (state, metrics) = built.expect("the services are made");
         let (stop, workers) = (CancellationToken::new(), JoinSet::new());
-        Self {
-            state,
-            postgres,
-            postgres_direct,
-            redis,
-            nats,
-            stream,
-            metrics,
-            settings,
-            mode,
-            folder,
-            own_schema,
-            stop,
-            workers,
-        }
+        Self { state, metrics, stop, workers, ..self }
     }
 
     /// Starts what keeps the connections up, and waits until NATS is connected too.
