@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{chaos, load};
-use crate::environment::{BackendChoice, ExternalUrls, Settings, workspace};
+use crate::environment::{BackendChoice, ExternalUrls, Settings, merge_configuration, workspace};
+use crate::load::clients::Clients;
 use crate::load::profile::{self, Kind as ProfileKind, Mix, Profile, Slo, Stage};
 use crate::load::{CLASSES, Plan, target};
 use crate::report::{self, terminal};
@@ -21,7 +22,7 @@ use crate::verdict::{Criterion, EXIT_BAD_FILE, Kind, Outcome, Verdict};
 /// Folder for runs, below the current one.
 const RUNS: &str = "runs";
 
-/// `harness baseline|stress|spike|soak`.
+/// `harness baseline|stress|spike|soak|capacity`.
 pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> anyhow::Result<u8> {
     let plan = match args.plan(name) {
         Ok(plan) => plan,
@@ -38,7 +39,8 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         Ok(faults) => faults,
         Err(error) => return Ok(bad_file(&format!("{error:#}"))),
     };
-    let mut server_config = toml::Table::new();
+    let mut server_config = plan.profile.server.clone();
+    merge_configuration(&mut server_config, plan.profile.clients.configuration(seed));
     for scenario in &scenarios {
         overlay::overlay(&mut server_config, scenario)?;
     }
@@ -248,6 +250,8 @@ fn plan_of(scenario: &Scenario) -> Plan {
             warm_up: false,
             overload: false,
         }],
+        clients: Clients::default(),
+        server: toml::Table::new(),
         request: vec![],
         chaos: vec![],
     };

@@ -1,4 +1,4 @@
-//! `harness baseline|stress|spike|soak`: their shared options, and the plan they make.
+//! `harness baseline|stress|spike|soak|capacity`: their shared options, and the plan they make.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -44,6 +44,8 @@ enum Command {
     Spike(load::Args),
     /// 500 requests a second for two hours with faults: no leak, no slow-down, nothing lost
     Soak(load::Args),
+    /// 10,000 requests a second of a cached read, as far as this machine goes: nothing is refused, and the figure is told
+    Capacity(load::Args),
     /// Scenarios: list, check or run them
     Chaos(chaos::Args),
     /// Measure what our own parts cost
@@ -66,6 +68,7 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> u8 {
         Command::Stress(args) => conduct::load("stress", &args, cancel).await,
         Command::Spike(args) => conduct::load("spike", &args, cancel).await,
         Command::Soak(args) => conduct::load("soak", &args, cancel).await,
+        Command::Capacity(args) => conduct::load("capacity", &args, cancel).await,
         Command::Chaos(args) => {
             chaos::execute(&args, async |asked, scenarios| conduct::scenarios(asked, scenarios, cancel).await)
                 .await

@@ -21,6 +21,13 @@ pub const REFUSALS: [&str; 10] = [
     "METHOD_NOT_ALLOWED",
 ];
 
+/// Whether the server said that it does not serve this now, instead of trying.
+pub fn is_refusal(code: &str) -> bool {
+    const BUSY: [&str; 6] =
+        ["503", "UNAVAILABLE", "CIRCUIT_OPEN", "QUEUE_FULL", "OUT_OF_MEMORY", "OVERLOADED"];
+    BUSY.contains(&code) || code.starts_with("RATE_LIMITED")
+}
+
 /// How a request ended, before it is judged.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::drive::{LoadOutcome, StageSpan};
 use super::profile::{Kind as ProfileKind, Profile};
-use super::validity;
+use super::{capacity, validity};
 use crate::observe::latency::{Latencies, quantile_ms};
 use crate::observe::recorder::Second;
 use crate::verdict::{Criterion, Kind, Outcome};
@@ -24,8 +24,14 @@ pub fn judge(
     excluded: &[(u64, u64)],
 ) -> Vec<Criterion> {
     let judged = Judged::select(profile, windows, outcome, excluded);
-    let mut criteria = objectives(profile, &judged);
-    criteria.push(achieved_rate(profile, outcome, &judged));
+    let mut criteria = match profile.kind {
+        ProfileKind::Capacity => capacity::judge(&judged.windows, judged.scheduled(profile, outcome), outcome),
+        ProfileKind::Sustained | ProfileKind::Stress | ProfileKind::Spike => {
+            let mut criteria = objectives(profile, &judged);
+            criteria.push(achieved_rate(profile, outcome, &judged));
+            criteria
+        }
+    };
     criteria.extend(overload::judge(profile, windows, outcome, excluded));
     let met = criteria.iter().all(|criterion| criterion.outcome != Outcome::Fail);
     criteria.extend(validity::judge(outcome, met));
@@ -70,6 +76,14 @@ impl<'a> Judged<'a> {
 
     fn count(&self, of: fn(&Second) -> u64) -> u64 {
         self.windows.iter().map(|second| of(second)).sum()
+    }
+
+    /// Arrivals that were due in these seconds.
+    fn scheduled(&self, profile: &Profile, outcome: &LoadOutcome) -> u64 {
+        let schedule = profile.schedule();
+        let since = |ns: u64| std::time::Duration::from_nanos(ns.saturating_sub(outcome.started_ns));
+        let due = |&(start, end): &(u64, u64)| schedule.due_by(since(end)) - schedule.due_by(since(start));
+        self.spans.iter().map(due).sum()
     }
 
     fn scope(&self) -> String {
@@ -137,13 +151,7 @@ fn code_lines(windows: &[&Second]) -> Vec<String> {
 
 /// Arrivals really sent, of those the schedule had in the judged seconds.
 fn achieved_rate(profile: &Profile, outcome: &LoadOutcome, judged: &Judged<'_>) -> Criterion {
-    let schedule = profile.schedule();
-    let since = |ns: u64| std::time::Duration::from_nanos(ns.saturating_sub(outcome.started_ns));
-    let scheduled: u64 = judged
-        .spans
-        .iter()
-        .map(|&(start, end)| schedule.due_by(since(end)) - schedule.due_by(since(start)))
-        .sum();
+    let scheduled = judged.scheduled(profile, outcome);
     if scheduled == 0 {
         return slo("achieved-rate", nothing(), format!("no arrival was due {}", judged.scope()));
     }

@@ -1,5 +1,6 @@
 //! Rules for overload: stress must degrade gracefully, a spike must be limited, and both must recover.
 
+use super::super::classify::is_refusal;
 use super::{
     Criterion, Latencies, LoadOutcome, Outcome, Profile, ProfileKind, Second, StageSpan, nothing, overlaps,
     pass_if, quantile_ms, slo, whole_seconds,
@@ -31,7 +32,7 @@ pub(super) fn judge(
     let loaded: Vec<&Second> = spans.iter().flat_map(|span| within(span.start_ns, span.end_ns)).collect();
     let mut criteria = Vec::new();
     match profile.kind {
-        ProfileKind::Sustained => {}
+        ProfileKind::Sustained | ProfileKind::Capacity => {}
         ProfileKind::Stress => {
             let peak_rate = spans.iter().map(|span| span.rate.max(span.to)).fold(0.0, f64::max);
             let at_peak = spans.iter().filter(|span| span.rate >= peak_rate && span.to >= peak_rate);
@@ -84,9 +85,6 @@ fn only_refusals(loaded: &[&Second]) -> Criterion {
     Criterion { proof, ..slo("only-refusals", result, detail) }
 }
 
-fn is_refusal(code: &str) -> bool {
-    code == "503" || code == "UNAVAILABLE" || code.starts_with("RATE_LIMITED") || code == "CIRCUIT_OPEN"
-}
 
 fn refusals_fast(profile: &Profile, loaded: &[&Second]) -> Criterion {
     let refused = Latencies::merged(loaded.iter().flat_map(|s| &s.classes).map(|class| &class.refused));

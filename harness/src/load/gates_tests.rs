@@ -172,3 +172,26 @@ fn without_a_limiter_the_spike_says_that_it_did_not_judge_one() {
         Outcome::Fail
     );
 }
+
+/// 75 s of the capacity profile from second 5 on, the first fifteen of them warm-up.
+fn capacity(served: u64, busy: f64, refused: u64) -> (Outcome, Outcome) {
+    let profile = profile("capacity");
+    let windows: Vec<Second> = (5..80)
+        .map(|at| {
+            let window = second(at, served, 20);
+            if refused > 0 { with_code(window, "RATE_LIMITED", refused) } else { window }
+        })
+        .collect();
+    let outcome = LoadOutcome { own_cpu_share: busy, ..outcome(&profile) };
+    let criteria = judge(&profile, &windows, &outcome, &[]);
+    (found(&criteria, "capacity"), found(&criteria, "no-refusals"))
+}
+
+#[test]
+fn a_machine_that_is_busy_has_told_its_capacity_and_one_that_idles_has_failed() {
+    assert_eq!(capacity(10_000, 0.5, 0), (Outcome::Pass, Outcome::Pass));
+    assert!(matches!(capacity(6_000, 0.97, 0).0, Outcome::NotJudged(_)));
+    assert_eq!(capacity(6_000, 0.5, 0).0, Outcome::Fail);
+    assert_eq!(capacity(10_000, 0.5, 3).1, Outcome::Fail);
+    assert!(matches!(capacity(0, 0.97, 0).0, Outcome::Inconclusive(_)));
+}

@@ -4,8 +4,10 @@
 //! the run's recorder. A slow answer never lowers the rate, and a dropped arrival is a failed one. Whether the generator
 //! or its neighbours were the limit is part of the result ([`validity`]).
 
+mod capacity;
 mod checked;
 pub mod classify;
+pub mod clients;
 pub mod diagnostic;
 pub mod drive;
 pub mod gates;

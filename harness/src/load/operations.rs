@@ -12,6 +12,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
+use super::clients::Clients;
 use super::profile::{Mix, Plan, Request};
 use super::{CREATE_ORDER, ORDER, PRODUCTS, REQUEST, REQUEST_INVOICE, UPDATE_ORDER_STATUS};
 
@@ -52,6 +53,7 @@ pub struct Operations {
     run: String,
     seed: u64,
     mix: Mix,
+    clients: Clients,
     /// Class or plain request, and the sum of the weights up to it.
     choices: Vec<(Choice, u32)>,
     requests: Vec<Request>,
@@ -92,8 +94,13 @@ impl Operations {
                 (choice, sum)
             })
             .collect();
-        let mix = plan.profile.mix.clone();
-        Operations { run: run.into(), seed, mix, choices, requests, pool: Mutex::default() }
+        let (mix, clients) = (plan.profile.mix.clone(), plan.profile.clients);
+        Operations { run: run.into(), seed, mix, clients, choices, requests, pool: Mutex::default() }
+    }
+
+    /// The key of the client that sends arrival `index`.
+    pub fn key(&self, index: u64) -> Option<String> {
+        self.clients.key(self.seed, index)
     }
 
     pub fn request(&self, index: usize) -> &Request {

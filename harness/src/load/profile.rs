@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::checked;
+use super::clients::{CLIENTS_MAX, Clients};
 use super::diagnostic::{self, Diagnostic};
 use super::schedule::{Schedule, Segment};
 
@@ -43,6 +44,11 @@ pub struct Profile {
     pub overload: Overload,
     #[serde(default)]
     pub leak: Leak,
+    #[serde(default)]
+    pub clients: Clients,
+    /// Tables of the server's configuration that this load is about: the policy of its limits, what it caches.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub server: toml::Table,
     pub stage: Vec<Stage>,
     #[serde(default)]
     pub request: Vec<Request>,
@@ -61,6 +67,8 @@ pub enum Kind {
     Stress,
     /// A sudden rise: the limiter must hold, and the server recover.
     Spike,
+    /// As much as the machine can do: nothing is refused, and the figure is told.
+    Capacity,
 }
 
 /// A stretch of the schedule.
@@ -262,6 +270,9 @@ pub struct Request {
     /// Expected status; any 2xx without it.
     #[serde(default, deserialize_with = "checked::optional_status")]
     pub expect: Option<u16>,
+    /// The answer is one of GraphQL: an error in it is an error, though its status is 200.
+    #[serde(default)]
+    pub graphql: bool,
     #[serde(default = "one")]
     pub weight: u32,
 }
@@ -276,6 +287,7 @@ impl Request {
             headers: std::collections::BTreeMap::new(),
             body: String::new(),
             expect: None,
+            graphql: false,
             weight: 1,
         }
     }
@@ -386,6 +398,7 @@ impl Profile {
             "stress" => ("stress.toml", include_str!("../../../scenarios/load/stress.toml")),
             "spike" => ("spike.toml", include_str!("../../../scenarios/load/spike.toml")),
             "soak" => ("soak.toml", include_str!("../../../scenarios/load/soak.toml")),
+            "capacity" => ("capacity.toml", include_str!("../../../scenarios/load/capacity.toml")),
             _ => return None,
         };
         Some(Self::parse(text, &format!("scenarios/load/{file}")))
@@ -452,6 +465,10 @@ impl Profile {
             self.mix.weights().iter().sum::<u32>() + self.request.iter().map(|r| r.weight).sum::<u32>();
         if weights == 0 {
             return fail("mix", "all weights are 0".into(), "give an operation or a [[request]] a weight");
+        }
+        if self.clients.total() > CLIENTS_MAX {
+            let message = format!("{} clients are too many", self.clients.total());
+            return fail("clients", message, "give at most 20000 in all");
         }
         if self.mix.max_user_id == 0 || self.mix.max_product_id == 0 {
             return fail("max_", "ids are counted from 1".into(), "give the largest id of the seeded rows");

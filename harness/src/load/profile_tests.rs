@@ -44,6 +44,36 @@ fn shipped_profiles_carry_the_wanted_figures() {
     assert_eq!(length, Duration::from_secs(7_200));
     assert!(soak.leak.enabled);
     assert!(Profile::built_in("walk").is_none());
+    let capacity = read("capacity");
+    assert_eq!((capacity.kind, capacity.peak_rate()), (Kind::Capacity, 10_000.0));
+}
+
+#[test]
+fn the_k6_profile_has_the_stages_and_thresholds_of_the_script() {
+    let text = include_str!("../../../scenarios/load/k6.toml");
+    let profile = Profile::parse(text, "k6.toml").expect("valid");
+    let script = include_str!("../../../fixtures/k6/graphql_load.js");
+    // A user sends ten requests a second at most: after each he pauses for a tenth of a second.
+    assert!(script.contains("sleep(0.1)"));
+    for (stage, duration) in profile.stage.iter().zip(["30s", "1m", "30s", "30s"]) {
+        let users = stage.to.expect("each stage leads somewhere") / 10.0;
+        assert!(script.contains(&format!("{{ duration: '{duration}', target: {users} }}")), "{}", stage.name);
+        assert_eq!(humantime::format_duration(stage.duration).to_string(), duration);
+    }
+    assert!(script.contains("p(95)<500") && profile.slo.p95 == Duration::from_millis(500));
+    assert!(script.contains("rate<0.01") && profile.slo.error_rate == 0.01);
+}
+
+#[test]
+fn clients_and_the_servers_tables_are_read_and_too_many_clients_refused() {
+    let with = |clients: &str| format!("{SMALL}\n[clients]\n{clients}\n[server.cache.response]\nenabled = true\n");
+    let profile = Profile::parse(&with("authenticated = 600\nadmin = 2"), "small.toml").expect("valid");
+    assert_eq!((profile.clients.total(), profile.clients.admin), (602, 2));
+    assert_eq!(profile.server["cache"]["response"]["enabled"].as_bool(), Some(true));
+    let text = error(&with("anonymous = 20001"));
+    assert!(text.contains("20001 clients"), "{text}");
+    let text = error(&with("bots = 1"));
+    assert!(text.contains("bots"), "{text}");
 }
 
 #[test]

@@ -48,6 +48,12 @@ struct Client {
     processes: [u32; 2],
 }
 
+/// By what an arrival is sent, and as whom.
+struct Caller {
+    http: reqwest::Client,
+    key: Option<String>,
+}
+
 /// Runs goose until `driver`, which drives the pacer, ends.
 pub async fn attack(
     shared: &Arc<Shared>,
@@ -188,14 +194,14 @@ async fn serve(user: &mut GooseUser, shared: &Shared, arrival: Arrival) -> Trans
     let intended = intended_ns(shared, arrival);
     shared.recorder.arrival_started(intended);
     let mut client = *user.get_session_data_unchecked::<Client>();
-    let http = user.client.clone();
+    let caller = Caller { http: user.client.clone(), key: shared.operations.key(arrival.index) };
     let [first, second] = &mut client.processes;
     let found = if operation.twin {
-        let one = once(&http, shared, &operation, first, intended);
-        let two = once(&http, shared, &operation, second, intended);
+        let one = once(&caller, shared, &operation, first, intended);
+        let two = once(&caller, shared, &operation, second, intended);
         tokio::join!(one, two).0
     } else {
-        once(&http, shared, &operation, first, intended).await
+        once(&caller, shared, &operation, first, intended).await
     };
     let latency = arrival.intended.elapsed();
     let status = found.code.parse().ok();
@@ -204,7 +210,7 @@ async fn serve(user: &mut GooseUser, shared: &Shared, arrival: Arrival) -> Trans
     user.record_custom_request_duration("LOAD", name(operation.class), latency, ok, status, error).await?;
     if operation.retry && found.outcome == Outcome::Unknown && !shared.pacer.is_over() {
         tokio::time::sleep(RETRY_AFTER).await;
-        once(&http, shared, &operation, first, shared.recorder.now_ns()).await;
+        once(&caller, shared, &operation, first, shared.recorder.now_ns()).await;
     }
     user.set_session_data(client);
     Ok(())
@@ -212,7 +218,7 @@ async fn serve(user: &mut GooseUser, shared: &Shared, arrival: Arrival) -> Trans
 
 /// Sends an operation once and records it; after an unknown outcome `process` is a new one.
 async fn once(
-    http: &reqwest::Client,
+    caller: &Caller,
     shared: &Shared,
     operation: &Operation,
     process: &mut u32,
@@ -220,7 +226,7 @@ async fn once(
 ) -> Classified {
     let op = shared.recorder.invoke(operation.class, *process, intended_ns, &operation.key, &operation.value);
     let answer = tokio::select! {
-        answer = send(http, shared, operation) => answer,
+        answer = send(caller, shared, operation) => answer,
         () = shared.cancel.cancelled() => Answer::None("cancelled"),
     };
     let found = judge(shared, operation, &answer);
@@ -241,7 +247,14 @@ async fn once(
 
 fn judge(shared: &Shared, operation: &Operation, answer: &Answer) -> Classified {
     match operation.send {
-        Send::Plain(index) => classify::plain(answer, shared.operations.request(index).expect),
+        Send::Plain(index) => {
+            let request = shared.operations.request(index);
+            let found = classify::plain(answer, request.expect);
+            match (request.graphql, found.outcome) {
+                (true, Outcome::Ok) => classify::graphql(answer),
+                _ => found,
+            }
+        }
         Send::Graphql(_) => {
             let found = classify::graphql(answer);
             if found.outcome == Outcome::Ok && !operations::is_complete(operation.class, &found.data) {
@@ -252,8 +265,8 @@ fn judge(shared: &Shared, operation: &Operation, answer: &Answer) -> Classified 
     }
 }
 
-async fn send(http: &reqwest::Client, shared: &Shared, operation: &Operation) -> Answer {
-    let Some(request) = build(http, shared, operation) else { return Answer::None("transport") };
+async fn send(caller: &Caller, shared: &Shared, operation: &Operation) -> Answer {
+    let Some(request) = build(caller, shared, operation) else { return Answer::None("transport") };
     let response = match request.timeout(shared.timeout).send().await {
         Ok(response) => response,
         Err(error) => return Answer::None(why(&error)),
@@ -266,22 +279,27 @@ async fn send(http: &reqwest::Client, shared: &Shared, operation: &Operation) ->
     }
 }
 
-fn build(http: &reqwest::Client, shared: &Shared, operation: &Operation) -> Option<reqwest::RequestBuilder> {
-    match &operation.send {
+fn build(caller: &Caller, shared: &Shared, operation: &Operation) -> Option<reqwest::RequestBuilder> {
+    let request = match &operation.send {
         Send::Graphql(body) => {
-            let request = http.post(url(shared, "/graphql")?).header("content-type", "application/json");
-            Some(request.body(body.clone()))
+            let request =
+                caller.http.post(url(shared, "/graphql")?).header("content-type", "application/json");
+            request.body(body.clone())
         }
         Send::Plain(index) => {
             let plain = shared.operations.request(*index);
             let method = reqwest::Method::from_bytes(plain.method.as_bytes()).ok()?;
-            let mut request = http.request(method, url(shared, &plain.path)?);
+            let mut request = caller.http.request(method, url(shared, &plain.path)?);
             for (name, value) in &plain.headers {
                 request = request.header(name, value);
             }
-            Some(if plain.body.is_empty() { request } else { request.body(plain.body.clone()) })
+            if plain.body.is_empty() { request } else { request.body(plain.body.clone()) }
         }
-    }
+    };
+    Some(match &caller.key {
+        Some(key) => request.header("x-api-key", key),
+        None => request,
+    })
 }
 
 /// A word from a small set: goose and the report count by it.

@@ -73,7 +73,7 @@ fn put(table: &mut Table, path: &[&str], value: Value) {
 }
 
 /// Tables are merged, everything else is replaced.
-fn merge(into: &mut Table, from: Table) {
+pub fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),

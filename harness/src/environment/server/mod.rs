@@ -19,6 +19,8 @@ use super::settings::ServerSettings;
 use super::{Control, Error, Leftover, ServiceName, free_port, log_tail, logs, postgres, wait};
 use crate::run::Run;
 
+pub use configuration::merge as merge_configuration;
+
 pub use build::{Profile, binary as server_program, example, release_build, server_source, workspace};
 
 const MIGRATE_WITHIN: Duration = Duration::from_secs(60);
