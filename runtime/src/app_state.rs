@@ -34,6 +34,7 @@ use crate::queue::fallback::Fallback;
 use crate::queue::metrics::QueueMetrics;
 use crate::queue::redis::RedisQueue;
 use crate::queue::worker::{self, Worker as JobWorker};
+use crate::resilience::degradation::{DegradationMetrics, Registrar};
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::{Caller, Guards};
 use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
@@ -105,6 +106,8 @@ pub struct AppState {
     pub batch_max: usize,
     /// Whom callers may show to be.
     pub api_keys: ApiKeys,
+    /// Where parts of the server tell that they work by their fallback.
+    pub degradations: Registrar,
     cache: Option<ResponseCache>,
     postgres: Postgres,
     /// Past any pooler, for what needs a session that lasts.
@@ -124,6 +127,7 @@ impl AppState {
     /// Makes the services and registers their metrics: once per registry.
     pub async fn build(config: &Config, metrics: &Metrics) -> Result<Self, Error> {
         let persisted = Arc::new(persisted_operations(config)?);
+        let degradations = Registrar::new(metrics.area(DegradationMetrics::register), Arc::new(SystemClock));
         let postgres = make_postgres(config)?;
         metrics.area(|registry| registry.register_collector(Box::new(PoolCollector::new(postgres.clone()))));
         let redis = make_redis(config)?;
@@ -131,7 +135,8 @@ impl AppState {
 
         let queue_metrics = metrics.area(QueueMetrics::register);
         let fallback_enabled = config.cache.redis.fallback_enabled;
-        let fallback = if fallback_enabled { Some(make_fallback(config, &queue_metrics)?) } else { None };
+        let fallback =
+            if fallback_enabled { Some(make_fallback(config, &queue_metrics, &degradations)?) } else { None };
         let redis_queue =
             RedisQueue::new(redis.clone(), config.queue.visibility_timeout, config.queue.max_attempts);
         let queue = Queue::new(redis_queue.clone(), fallback.clone(), queue_metrics.clone());
@@ -155,6 +160,7 @@ impl AppState {
             metrics: metrics.area(OutboxMetrics::register),
             poll_interval: config.outbox.poll_interval,
             batch: config.outbox.batch,
+            degraded: degradations.component("events", "events wait in the outbox"),
         };
         Ok(Self {
             served,
@@ -164,6 +170,7 @@ impl AppState {
             mode: config.mode,
             batch_max: config.graphql.max_batch as usize,
             api_keys: api_keys(config),
+            degradations,
             cache,
             postgres,
             direct_url: config.urls.database_direct.as_ref().map(|url| url.expose().into()),
@@ -376,9 +383,14 @@ async fn make_nats(config: &Config) -> Result<Nats, nats::Error> {
     Nats::new(config.urls.nats.expose(), options).await
 }
 
-fn make_fallback(config: &Config, metrics: &QueueMetrics) -> Result<Fallback, Error> {
+fn make_fallback(
+    config: &Config,
+    metrics: &QueueMetrics,
+    degradations: &Registrar,
+) -> Result<Fallback, Error> {
     let folder = config.queue.spool_dir.clone();
     let spool = Spool::open(&folder, config.queue.spool_max_bytes.as_u64());
     let spool = spool.map_err(|source| Error::Spool { folder, source })?;
-    Ok(Fallback::new(spool, metrics.clone()))
+    let degraded = degradations.component("queue", "jobs are kept on disk until redis takes them");
+    Ok(Fallback::new(spool, metrics.clone(), degraded))
 }

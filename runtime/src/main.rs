@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -196,7 +197,8 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 
 async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<server::Application> {
     let state = AppState::build(config, metrics).await?;
-    let mut health = HealthChecker::new(env!("CARGO_PKG_VERSION"));
+    let degradations = Arc::new(state.degradations.clone());
+    let mut health = HealthChecker::new(env!("CARGO_PKG_VERSION")).with_degradations(degradations);
     state.add_health_checks(&mut health);
     let mut workers = Workers::default();
     for (name, start) in state.workers() {

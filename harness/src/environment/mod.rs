@@ -39,8 +39,9 @@ pub use container::{EngineReport, engine_report};
 pub use control::Control;
 pub use link::{Link, Toxiproxy};
 pub use program::Program;
-pub use server::{merge_configuration, 
-    Profile, Server, ServerRequest, example, release_build, server_program, server_source, workspace,
+pub use server::{
+    Profile, Server, ServerRequest, example, merge_configuration, release_build, server_program,
+    server_source, workspace,
 };
 pub use settings::Settings;
 

@@ -25,7 +25,9 @@ pub fn judge(
 ) -> Vec<Criterion> {
     let judged = Judged::select(profile, windows, outcome, excluded);
     let mut criteria = match profile.kind {
-        ProfileKind::Capacity => capacity::judge(&judged.windows, judged.scheduled(profile, outcome), outcome),
+        ProfileKind::Capacity => {
+            capacity::judge(&judged.windows, judged.scheduled(profile, outcome), outcome)
+        }
         ProfileKind::Sustained | ProfileKind::Stress | ProfileKind::Spike => {
             let mut criteria = objectives(profile, &judged);
             criteria.push(achieved_rate(profile, outcome, &judged));

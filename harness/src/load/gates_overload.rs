@@ -85,7 +85,6 @@ fn only_refusals(loaded: &[&Second]) -> Criterion {
     Criterion { proof, ..slo("only-refusals", result, detail) }
 }
 
-
 fn refusals_fast(profile: &Profile, loaded: &[&Second]) -> Criterion {
     let refused = Latencies::merged(loaded.iter().flat_map(|s| &s.classes).map(|class| &class.refused));
     let limit = profile.overload.refusal_p99.as_secs_f64() * 1_000.0;

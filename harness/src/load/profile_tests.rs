@@ -66,7 +66,8 @@ fn the_k6_profile_has_the_stages_and_thresholds_of_the_script() {
 
 #[test]
 fn clients_and_the_servers_tables_are_read_and_too_many_clients_refused() {
-    let with = |clients: &str| format!("{SMALL}\n[clients]\n{clients}\n[server.cache.response]\nenabled = true\n");
+    let with =
+        |clients: &str| format!("{SMALL}\n[clients]\n{clients}\n[server.cache.response]\nenabled = true\n");
     let profile = Profile::parse(&with("authenticated = 600\nadmin = 2"), "small.toml").expect("valid");
     assert_eq!((profile.clients.total(), profile.clients.admin), (602, 2));
     assert_eq!(profile.server["cache"]["response"]["enabled"].as_bool(), Some(true));

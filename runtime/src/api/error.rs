@@ -47,8 +47,13 @@ pub fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::BadInput => StatusCode::BAD_REQUEST,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorKind::IdempotencyConflict | ErrorKind::InvalidTransition => StatusCode::CONFLICT,
-        ErrorKind::Timeout | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Timeout
+        | ErrorKind::Unavailable
+        | ErrorKind::DatabaseBusy
+        | ErrorKind::CircuitBreakerOpen
+        | ErrorKind::ServiceDegraded => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -60,11 +65,22 @@ mod tests {
     #[test]
     fn a_refusal_is_the_callers_status_and_everything_else_is_ours() {
         use ErrorKind::{
-            BadInput, IdempotencyConflict, Internal, InvalidTransition, NotFound, Timeout, Unavailable,
+            BadInput, CircuitBreakerOpen, DatabaseBusy, IdempotencyConflict, Internal, InvalidTransition,
+            NotFound, ServiceDegraded, Timeout, Unauthorized, Unavailable,
         };
-        for kind in
-            [BadInput, NotFound, IdempotencyConflict, InvalidTransition, Timeout, Unavailable, Internal]
-        {
+        for kind in [
+            BadInput,
+            NotFound,
+            Unauthorized,
+            IdempotencyConflict,
+            InvalidTransition,
+            Timeout,
+            Unavailable,
+            DatabaseBusy,
+            CircuitBreakerOpen,
+            ServiceDegraded,
+            Internal,
+        ] {
             assert_eq!(status(kind).is_client_error(), kind.is_refusal(), "{kind:?}");
         }
     }

@@ -111,7 +111,7 @@ impl<E: Classify + Clone> Responder<E> {
         };
         match (self.flights.run(ticket.flight(), compute).await, stale) {
             (Ok(answer), _) => Ok((answer, Origin::Computed)),
-            (Err(error), Some(response)) if error.kind().is_retryable() => {
+            (Err(error), Some(response)) if error.kind().is_away() => {
                 self.cache.count_stale();
                 let age = response.age(self.cache.now());
                 Ok((response.into(), Origin::Stale { age }))

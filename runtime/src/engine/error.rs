@@ -116,7 +116,7 @@ pub fn of_database(schema: &Schema, error: &postgres::Error, wrote: bool) -> Fai
     let may = if wrote { "; it may have been done" } else { "" };
     let message = match kind {
         ErrorKind::Timeout => format!("no answer in time{may}"),
-        ErrorKind::Unavailable => format!("not available now{may}"),
+        ErrorKind::Unavailable | ErrorKind::DatabaseBusy => format!("not available now{may}"),
         _ => format!("something went wrong on our side{may}"),
     };
     match kind {

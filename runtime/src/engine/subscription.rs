@@ -122,7 +122,7 @@ impl Inner {
 impl super::execute::Failed {
     /// Whether it may be over soon.
     fn is_of_a_while(&self) -> bool {
-        matches!(self, Self::Database(error) if error.kind().is_retryable())
+        matches!(self, Self::Database(error) if error.kind().is_away())
     }
 }
 

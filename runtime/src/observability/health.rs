@@ -3,12 +3,14 @@
 //!
 //! A route never runs a check: [`HealthMonitor::run`] does so in a loop and publishes the report,
 //! so a dependency that hangs cannot hang `/health`. Messages of checks may hold addresses and
-//! driver errors; they go to the log, and [`HealthStatus::public`] replaces them for callers.
+//! driver errors; they go to the log, and [`HealthStatus::public`] replaces them for callers. What works by its
+//! fallback now is in the report too, at the moment it is read; it makes a healthy server a degraded one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -28,6 +30,37 @@ pub struct HealthStatus {
     pub uptime_seconds: u64,
     #[serde(serialize_with = "sorted")]
     pub checks: HashMap<String, CheckResult>,
+    /// What works by its fallback now, by name.
+    pub degraded: Vec<Degraded>,
+}
+
+/// A part of the server that works by its fallback. Callers see all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Degraded {
+    /// Which.
+    pub component: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// What stands in for it.
+    pub fallback: &'static str,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// Who knows what is degraded.
+pub trait Degradations: Send + Sync {
+    /// All of it at this moment, in a fixed order.
+    fn now(&self) -> Vec<Degraded>;
+}
+
+/// Nothing ever is.
+#[derive(Debug)]
+struct NoDegradations;
+
+impl Degradations for NoDegradations {
+    fn now(&self) -> Vec<Degraded> {
+        Vec::new()
+    }
 }
 
 /// What one check found.
@@ -103,6 +136,15 @@ impl HealthStatus {
     pub fn is_serving(&self) -> bool {
         self.status != UNHEALTHY
     }
+
+    /// The same with what is degraded now.
+    fn with(mut self, degraded: Vec<Degraded>) -> Self {
+        if self.status == HEALTHY && !degraded.is_empty() {
+            DEGRADED.clone_into(&mut self.status);
+        }
+        self.degraded = degraded;
+        self
+    }
 }
 
 /// The checks and what they have in common.
@@ -111,13 +153,22 @@ pub struct HealthChecker {
     started: Instant,
     version: String,
     timeout: Duration,
+    degradations: Arc<dyn Degradations>,
 }
 
 impl HealthChecker {
     /// With a limit of two seconds for each check.
     pub fn new(version: &str) -> Self {
         let (started, timeout) = (Instant::now(), Duration::from_secs(2));
-        Self { checks: Vec::new(), started, version: version.to_owned(), timeout }
+        let degradations = Arc::new(NoDegradations);
+        Self { checks: Vec::new(), started, version: version.to_owned(), timeout, degradations }
+    }
+
+    /// Who is asked what is degraded.
+    #[must_use]
+    pub fn with_degradations(mut self, degradations: Arc<dyn Degradations>) -> Self {
+        self.degradations = degradations;
+        self
     }
 
     /// The limit for checks that set none themselves.
@@ -133,6 +184,11 @@ impl HealthChecker {
 
     /// Runs all checks at the same time, so it takes as long as the slowest or its limit.
     pub async fn run(&self) -> HealthStatus {
+        self.run_checks().await.with(self.degradations.now())
+    }
+
+    /// What the checks say by themselves.
+    async fn run_checks(&self) -> HealthStatus {
         let results = join_all(self.checks.iter().map(|check| self.run_one(check.as_ref()))).await;
         let status = overall(
             self.checks
@@ -146,6 +202,7 @@ impl HealthChecker {
             version: self.version.clone(),
             uptime_seconds: self.started.elapsed().as_secs(),
             checks: names.zip(results).collect(),
+            degraded: Vec::new(),
         }
     }
 
@@ -170,6 +227,7 @@ impl HealthChecker {
             version: self.version.clone(),
             uptime_seconds: 0,
             checks: self.checks.iter().map(|check| (check.name().to_owned(), unknown())).collect(),
+            degraded: Vec::new(),
         }
     }
 }
@@ -197,23 +255,32 @@ pub struct HealthMonitor {
 }
 
 /// The last report; clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HealthReport {
     report: watch::Receiver<Arc<HealthStatus>>,
     started: Instant,
+    degradations: Arc<dyn Degradations>,
+}
+
+impl std::fmt::Debug for HealthReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HealthReport").field(&self.latest()).finish()
+    }
 }
 
 impl HealthMonitor {
     pub fn new(checker: HealthChecker, interval: Duration) -> (Self, HealthReport) {
         let started = checker.started;
         let (sender, receiver) = watch::channel(Arc::new(checker.not_yet()));
-        let report = HealthReport { report: receiver, started };
+        let degradations = checker.degradations.clone();
+        let report = HealthReport { report: receiver, started, degradations };
         (Self { checker, interval, report: sender, started }, report)
     }
 
     /// Another reader of the reports.
     pub fn report(&self) -> HealthReport {
-        HealthReport { report: self.report.subscribe(), started: self.started }
+        let degradations = self.checker.degradations.clone();
+        HealthReport { report: self.report.subscribe(), started: self.started, degradations }
     }
 
     /// Checks now and then once per interval, until told to stop.
@@ -234,18 +301,18 @@ impl HealthMonitor {
 
     /// One round: run, log what changed, publish.
     pub async fn round(&self) {
-        let now = Arc::new(self.checker.run().await);
+        let now = Arc::new(self.checker.run_checks().await);
         let before = self.report.send_replace(now.clone());
         log_changes(&before, &now);
     }
 }
 
 impl HealthReport {
-    /// The last report, with the uptime of this moment.
+    /// The last report, with the uptime of this moment and with what is degraded now.
     pub fn latest(&self) -> HealthStatus {
         let mut status = HealthStatus::clone(&self.report.borrow());
         status.uptime_seconds = self.started.elapsed().as_secs();
-        status
+        status.with(self.degradations.now())
     }
 
     /// Waits for the next round to end. Returns at once when the monitor is gone.
@@ -314,6 +381,7 @@ mod tests {
             version: "1".to_owned(),
             uptime_seconds: 1,
             checks: checks.map(|(name, check)| (name.to_owned(), check)).into(),
+            degraded: Vec::new(),
         };
         let shown = serde_json::to_string(&status.public()).expect("JSON");
         assert!(shown.contains("database does not answer"), "{shown}");

@@ -22,6 +22,7 @@ use self::metrics::OutboxMetrics;
 use self::store::Event;
 use crate::error::chain;
 use crate::ids::EventId;
+use crate::resilience::degradation::Component;
 use crate::storage::nats::{self, Nats};
 use crate::storage::postgres::Postgres;
 
@@ -53,6 +54,8 @@ pub struct Relay {
     pub poll_interval: Duration,
     /// Rows claimed in one round.
     pub batch: u32,
+    /// Told when the stream takes no events, and when it does again.
+    pub degraded: Component,
 }
 
 impl Relay {
@@ -100,10 +103,12 @@ impl Relay {
     async fn round(&self, untold: &mut Untold) -> Result<usize, Error> {
         self.tell(untold).await?;
         if !self.nats.is_connected() {
+            self.degraded.degraded("nats is away");
             return Err(nats::Error::Disconnected.into());
         }
         let events = store::claim(&self.postgres, self.batch, LEASE).await?;
         if events.is_empty() {
+            self.degraded.restored();
             return Ok(0);
         }
         let started = Instant::now();
@@ -121,7 +126,11 @@ impl Relay {
         }
         *untold = Untold { published, unsent };
         self.tell(untold).await?;
-        let Some(error) = failure else { return Ok(count) };
+        let Some(error) = failure else {
+            self.degraded.restored();
+            return Ok(count);
+        };
+        self.degraded.degraded("nats does not take events");
         if matches!(error, nats::Error::Timeout) {
             self.nats.reconnect().await;
         }

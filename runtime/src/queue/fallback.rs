@@ -12,6 +12,7 @@ use super::metrics::QueueMetrics;
 use super::redis::RedisQueue;
 use super::{Error, Job};
 use crate::error::chain;
+use crate::resilience::degradation::Component;
 use crate::storage::spool::{Record, Spool};
 
 /// Jobs handed over between two commits.
@@ -26,12 +27,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct Fallback {
     spool: Spool,
     metrics: QueueMetrics,
+    degraded: Component,
 }
 
 impl Fallback {
-    /// Jobs that an earlier process left count at once.
-    pub fn new(spool: Spool, metrics: QueueMetrics) -> Self {
-        let fallback = Self { spool, metrics };
+    /// Jobs that an earlier process left count at once. `degraded` is told when jobs wait on disk.
+    pub fn new(spool: Spool, metrics: QueueMetrics, degraded: Component) -> Self {
+        let fallback = Self { spool, metrics, degraded };
         fallback.measure();
         fallback
     }
@@ -85,7 +87,13 @@ impl Fallback {
     }
 
     fn measure(&self) {
-        self.metrics.spooled.set(i64::try_from(self.spool.records()).unwrap_or(i64::MAX));
+        let waiting = self.spool.records();
+        self.metrics.spooled.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        if waiting > 0 {
+            self.degraded.degraded("redis does not take jobs");
+        } else {
+            self.degraded.restored();
+        }
     }
 }
 

@@ -127,3 +127,34 @@ async fn the_report_reads_so() {
     insta::assert_json_snapshot!(report, { ".uptime_seconds" => "[seconds]" });
     assert_eq!(frame.text("/ready").await, r#"{"status":"ready"}"#);
 }
+
+#[tokio::test]
+async fn what_works_by_its_fallback_degrades_the_report_at_once_and_leaves_the_server_ready() {
+    use std::sync::Arc;
+
+    use fraiseql_runtime::resilience::degradation::Registrar;
+
+    let registry = Registrar::default();
+    let limiter = registry.component("rate_limiter", "each replica limits by itself");
+    let check = Planted::healthy("database", Criticality::Critical);
+    let mut checker = HealthChecker::new("1.2.3").with_degradations(Arc::new(registry));
+    checker.add_check(check.clone());
+    let (monitor, report) = HealthMonitor::new(checker, Duration::from_secs(5));
+    monitor.round().await;
+    assert_eq!((report.latest().status.as_str(), report.latest().degraded.len()), ("healthy", 0));
+
+    limiter.degraded("redis is away");
+    let degraded = report.latest();
+    assert!(degraded.is_serving());
+    assert_eq!(degraded.status, "degraded", "without another round of the checks");
+    let shown = serde_json::to_value(degraded.public()).expect("JSON");
+    insta::assert_json_snapshot!(shown["degraded"], { "[].since" => "[time]" });
+
+    check.becomes(failed());
+    monitor.round().await;
+    assert_eq!(report.latest().status, "unhealthy", "a fallback does not hide what is down");
+    check.becomes(CheckResult::healthy(Duration::ZERO));
+    monitor.round().await;
+    limiter.restored();
+    assert_eq!(report.latest().status, "healthy");
+}

@@ -53,7 +53,8 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Url(_) => ErrorKind::Internal,
-            Self::Exhausted | Self::Connect(_) | Self::ConnectTimeout => ErrorKind::Unavailable,
+            Self::Exhausted => ErrorKind::DatabaseBusy,
+            Self::Connect(_) | Self::ConnectTimeout => ErrorKind::Unavailable,
             Self::StatementTimeout => ErrorKind::Timeout,
             Self::Statement(sqlx::Error::Io(_)) => ErrorKind::Unavailable,
             Self::Statement(sqlx::Error::Database(error)) => kind_of_code(error.code().as_deref()),
@@ -67,9 +68,8 @@ fn kind_of_code(code: Option<&str>) -> ErrorKind {
     match code.unwrap_or_default() {
         "57014" | "55P03" => ErrorKind::Timeout,
         "25006" => ErrorKind::Unavailable,
-        code if closes_connection(Some(code)) || code.starts_with("53") || code.starts_with("40") => {
-            ErrorKind::Unavailable
-        }
+        code if closes_connection(Some(code)) => ErrorKind::Unavailable,
+        code if code.starts_with("53") || code.starts_with("40") => ErrorKind::DatabaseBusy,
         _ => ErrorKind::Internal,
     }
 }
@@ -170,8 +170,8 @@ mod tests {
         for (code, kind) in [
             ("57014", ErrorKind::Timeout),
             ("57P01", ErrorKind::Unavailable),
-            ("53300", ErrorKind::Unavailable),
-            ("40P01", ErrorKind::Unavailable),
+            ("53300", ErrorKind::DatabaseBusy),
+            ("40P01", ErrorKind::DatabaseBusy),
             ("42P01", ErrorKind::Internal),
         ] {
             assert_eq!(kind_of_code(Some(code)), kind, "{code}");
