@@ -3,6 +3,8 @@
 //! Nothing here waits for a dependency: a server whose database, Redis or NATS is away starts all the same, and its
 //! health says so.
 
+mod flags;
+
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -14,7 +16,6 @@ use crate::cache::metrics::CacheMetrics;
 use crate::cache::response::ResponseCache;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Mode};
-use crate::engine::Settings;
 use crate::engine::health::SchemaCheck;
 use crate::engine::job::FunctionExecutor;
 use crate::engine::limits::Limits;
@@ -22,9 +23,14 @@ use crate::engine::loader::{self, Parts, Served, Source};
 use crate::engine::metrics::EngineMetrics;
 use crate::engine::persisted::{self, Persisted, Rules};
 use crate::engine::plan_cache::Bounds;
+use crate::engine::{Gates, Settings};
 use crate::error::{Classify, ErrorKind, chain};
 use crate::events::Hub;
 use crate::events::metrics::SubscriptionMetrics;
+use crate::feature_flags::cohorts::Cohorts;
+use crate::feature_flags::stored::StoredFlags;
+use crate::migration::rollout::Rollouts;
+use crate::migration::rollout::metrics::RolloutMetrics;
 use crate::observability::health::HealthChecker;
 use crate::observability::metrics::Metrics;
 use crate::outbox::Relay;
@@ -108,6 +114,10 @@ pub struct AppState {
     pub api_keys: ApiKeys,
     /// Where parts of the server tell that they work by their fallback.
     pub degradations: Registrar,
+    /// What is on for whom.
+    pub flags: StoredFlags,
+    /// How features come to their users.
+    pub rollouts: Rollouts,
     cache: Option<ResponseCache>,
     postgres: Postgres,
     /// Past any pooler, for what needs a session that lasts.
@@ -141,7 +151,10 @@ impl AppState {
             RedisQueue::new(redis.clone(), config.queue.visibility_timeout, config.queue.max_attempts);
         let queue = Queue::new(redis_queue.clone(), fallback.clone(), queue_metrics.clone());
         let cache = response_cache(config, &redis, metrics);
-        let served = serve(config, &postgres, &queue, cache.clone(), metrics).await?;
+        let (flags, cohorts) = (flags::of_database(config, &postgres, metrics), Cohorts::default());
+        let rollouts = Rollouts::new(&postgres, cohorts.clone(), metrics.area(RolloutMetrics::register));
+        let behind = Gates { flags: flags.service.clone(), cohorts };
+        let served = serve(config, &postgres, &queue, cache.clone(), behind, metrics).await?;
         let jobs = JobWorker {
             queue: redis_queue,
             executor: Arc::new(FunctionExecutor { postgres: postgres.clone(), served: served.clone() }),
@@ -171,6 +184,8 @@ impl AppState {
             batch_max: config.graphql.max_batch as usize,
             api_keys: api_keys(config),
             degradations,
+            flags,
+            rollouts,
             cache,
             postgres,
             direct_url: config.urls.database_direct.as_ref().map(|url| url.expose().into()),
@@ -229,6 +244,7 @@ impl AppState {
                 futures::future::join_all(running).await;
             }),
         ];
+        workers.extend(flags::workers(&self.flags, &self.rollouts, self.direct_url.as_ref()));
         match &self.direct_url {
             Some(url) => {
                 let parts = (self.served.clone(), url.clone());
@@ -237,7 +253,8 @@ impl AppState {
                 }));
             }
             None => tracing::warn!(
-                "behind a pooler without database.direct_url_env nobody hears NOTIFY {}: restart after a migration",
+                "behind a pooler without database.direct_url_env nobody hears NOTIFY {}, restart after a migration; \
+                 flags are polled, and this server takes no steps of rollouts",
                 loader::CHANNEL
             ),
         }
@@ -301,6 +318,7 @@ async fn serve(
     postgres: &Postgres,
     queue: &Queue,
     cache: Option<ResponseCache>,
+    behind: Gates,
     metrics: &Metrics,
 ) -> Result<Served, Error> {
     let table = &config.graphql;
@@ -319,6 +337,7 @@ async fn serve(
         introspection: table.introspection,
         subject_prefix: config.nats.subject_prefix.clone(),
         guards: Guards::default(),
+        behind,
     };
     let source = Source {
         path: table.schema.clone(),

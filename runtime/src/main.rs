@@ -3,6 +3,8 @@
 //! 0 when it ended as asked, 2 when the configuration, the arguments or what is to be checked cannot be read, 1 for
 //! all else, among it findings of `migrate lint`.
 
+mod cli;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use fraiseql_runtime::api::graphql;
+use fraiseql_runtime::api;
 use fraiseql_runtime::app_state::AppState;
 use fraiseql_runtime::config::source::Environment;
 use fraiseql_runtime::config::{Config, Error as ConfigError};
@@ -71,6 +73,12 @@ enum Command {
         #[command(subcommand)]
         command: SchemaCommand,
     },
+    /// Say what is on for whom, and change it.
+    #[command(after_help = cli::flags::HELP)]
+    Flags(cli::flags::Flags),
+    /// Bring a feature to its users step by step, and take it back.
+    #[command(after_help = cli::rollout::HELP)]
+    Rollout(cli::rollout::Rollout),
     /// Work with the configuration.
     Config {
         #[command(subcommand)]
@@ -172,6 +180,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             import_schema(&load(&file)?, schema, &options, output.as_deref(), force)
         }
         Some(Command::Schema { command }) => schema(command),
+        Some(Command::Flags(flags)) => {
+            let config = load(&flags.file)?;
+            block_on(cli::flags::run(&config, flags.command))
+        }
+        Some(Command::Rollout(rollout)) => {
+            let config = load(&rollout.file)?;
+            block_on(cli::rollout::run(&config, rollout.command))
+        }
         Some(Command::Config { command: ConfigCommand::Check(file) }) => {
             let config = load(&file)?;
             println!("{} is valid: {config:#?}", file.config.display());
@@ -204,7 +220,7 @@ async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<serve
     for (name, start) in state.workers() {
         workers.add(name, start);
     }
-    Ok(server::Application { routes: graphql::router(&state), health, workers })
+    Ok(server::Application { routes: api::product(&state), health, workers })
 }
 
 fn migrate(config: &Config, folder: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -226,6 +242,7 @@ fn migrate(config: &Config, folder: Option<&Path>) -> anyhow::Result<ExitCode> {
                 &own
             }
         };
+        migration::run::run_own(url, database.connect_timeout, &database.migrations).await?;
         migration::run::run(url, database.connect_timeout, migrator, &database.migrations).await?;
         tracing::info!(database = %config.urls.database, "the schema is up to date");
         Ok(ExitCode::SUCCESS)

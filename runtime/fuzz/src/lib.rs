@@ -10,7 +10,7 @@ use fraiseql_runtime::engine::metrics::EngineMetrics;
 use fraiseql_runtime::engine::plan_cache::Bounds;
 use fraiseql_runtime::engine::schema::catalogue::Catalogue;
 use fraiseql_runtime::engine::schema::compile::compile;
-use fraiseql_runtime::engine::{Answer, Engine, Request, Settings};
+use fraiseql_runtime::engine::{Answer, Engine, Gates, Request, Settings};
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::security::guard::Guards;
 use fraiseql_runtime::storage::postgres::{self, Postgres};
@@ -54,6 +54,7 @@ impl Shop {
             introspection: true,
             subject_prefix: "shop".to_owned(),
             guards: Guards::default(),
+        behind: Gates::default(),
         };
         let metrics = Metrics::new().area(EngineMetrics::register);
         let engine = Engine::new(compiled.schema, postgres, None, None, settings, metrics);

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::error::ErrorKind;
@@ -29,6 +30,23 @@ impl ApiError {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: "METHOD_NOT_ALLOWED", message }
     }
 
+    /// Nobody knows who asks.
+    pub fn unauthenticated() -> Self {
+        let message = "a key is needed: Authorization: Bearer … or X-API-Key: …".into();
+        Self { status: StatusCode::UNAUTHORIZED, code: "UNAUTHENTICATED", message }
+    }
+
+    /// Who asks may not.
+    pub fn forbidden(role: &str) -> Self {
+        let message = format!("the role {role} is needed").into();
+        Self { status: StatusCode::FORBIDDEN, code: "FORBIDDEN", message }
+    }
+
+    /// What was to be changed is not in the version that the caller knows.
+    pub fn precondition_failed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::PRECONDITION_FAILED, code: "PRECONDITION_FAILED", message: message.into() }
+    }
+
     pub fn too_large(bytes_max: usize) -> Self {
         let message = format!("the body is larger than {bytes_max} bytes").into();
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: ErrorKind::BadInput.code(), message }
@@ -38,7 +56,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({ "error": { "code": self.code, "message": self.message } });
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 

@@ -17,6 +17,7 @@ use axum::{Router, middleware as layer};
 use tokio_util::sync::CancellationToken;
 
 use self::error::ApiError;
+use crate::app_state::AppState;
 use crate::config::Config;
 use crate::config::logging::Access;
 use crate::error::ErrorKind;
@@ -81,10 +82,15 @@ impl FromRef<Arc<Frame>> for Metrics {
     }
 }
 
+/// The routes of the product, with their state.
+pub fn product(state: &AppState) -> Router {
+    graphql::router(state).merge(rest::admin::router(state))
+}
+
 /// The whole HTTP surface: `routes` of the product, with their state, and the frame's own.
 pub fn router(frame: Frame, routes: Router) -> Router {
     let frame = Arc::new(frame);
-    for (method, path) in rest::ROUTES.into_iter().chain(graphql::ROUTES) {
+    for (method, path) in rest::ROUTES.into_iter().chain(rest::admin::ROUTES).chain(graphql::ROUTES) {
         frame.http.expect_route(method, path);
     }
     routes

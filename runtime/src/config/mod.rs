@@ -10,6 +10,7 @@ pub mod cache;
 mod check;
 pub mod database;
 pub mod error;
+pub mod feature_flags;
 pub mod graphql;
 pub mod health;
 pub mod logging;
@@ -43,6 +44,7 @@ pub struct Tables {
     pub queue: queue::Queue,
     pub graphql: graphql::GraphQl,
     pub auth: auth::Auth,
+    pub feature_flags: feature_flags::FeatureFlags,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -59,6 +61,7 @@ pub struct Config {
     pub queue: queue::Queue,
     pub graphql: graphql::GraphQl,
     pub auth: auth::Auth,
+    pub feature_flags: feature_flags::FeatureFlags,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -123,8 +126,34 @@ impl Config {
     }
 
     fn assemble(tables: Tables, urls: Urls, mode: Mode) -> Self {
-        let Tables { server, database, cache, nats, outbox, queue, graphql, auth, health, logging } = tables;
-        Self { server, database, cache, nats, outbox, queue, graphql, auth, health, logging, urls, mode }
+        let Tables {
+            server,
+            database,
+            cache,
+            nats,
+            outbox,
+            queue,
+            graphql,
+            auth,
+            feature_flags,
+            health,
+            logging,
+        } = tables;
+        Self {
+            server,
+            database,
+            cache,
+            nats,
+            outbox,
+            queue,
+            graphql,
+            auth,
+            feature_flags,
+            health,
+            logging,
+            urls,
+            mode,
+        }
     }
 }
 
@@ -142,6 +171,7 @@ impl Tables {
         self.graphql.persisted.check(&mut checks.table("graphql.persisted"));
         self.graphql.subscriptions.check(&mut checks.table("graphql.subscriptions"));
         self.auth.check(&mut checks.table("auth"));
+        self.feature_flags.check(&mut checks.table("feature_flags"));
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }
@@ -185,6 +215,14 @@ impl Urls {
 }
 
 impl Mode {
+    /// As `FRAISEQL_ENV` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+
     fn read(environment: &Environment, problems: &mut Vec<Problem>) -> Self {
         const NAMES: [&str; 2] = ["FRAISEQL_ENV", "FRAISEQL_MODE"];
         const ALLOWED: &str = "\"production\" or \"development\"";

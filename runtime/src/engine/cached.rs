@@ -123,9 +123,13 @@ fn control(plan: &Plan) -> Option<CacheControl> {
 
 /// The tables that a mutation may change.
 fn changed(plan: &Plan) -> Tables {
-    let unknown = plan.roots.iter().any(|root| match &root.action {
-        Action::Write(write) => write.changes_more,
-        _ => false,
-    });
+    fn changes_more(action: &Action) -> bool {
+        match action {
+            Action::Write(write) => write.changes_more,
+            Action::Behind(behind) => changes_more(&behind.off) || changes_more(&behind.on),
+            _ => false,
+        }
+    }
+    let unknown = plan.roots.iter().any(|root| changes_more(&root.action));
     if unknown { Tables::everything() } else { Tables::of(plan.tables.iter().map(String::as_str)) }
 }

@@ -61,7 +61,22 @@ impl Inner {
 
     async fn root(&self, planned: &Planned, at: usize, root: &RootPlan) -> Done {
         let sizes = &planned.sizes[at];
-        let done = match &root.action {
+        let Action::Behind(behind) = &root.action else {
+            return self.act(planned, root, &root.action, sizes).await;
+        };
+        let Some(gate) = self.gates.get(&behind.flag) else {
+            return self.act(planned, root, &behind.off, sizes).await;
+        };
+        let user = planned.caller.identity().map(|identity| identity.id.as_str());
+        let mut passage = gate.enter(user);
+        let action = if passage.on { &behind.on } else { &behind.off };
+        let done = self.act(planned, root, action, sizes).await;
+        passage.failed = done.failures.iter().any(|failure| failure.ours);
+        done
+    }
+
+    async fn act(&self, planned: &Planned, root: &RootPlan, action: &Action, sizes: &[u32]) -> Done {
+        let done = match action {
             Action::Constant(text) => Ok(Done { value: Ok(text.to_vec()), failures: Vec::new() }),
             Action::Introspection => self.introspect(planned, root).await,
             Action::Read(statement, answer) => self.read(planned, root, statement, answer, sizes).await,
@@ -69,6 +84,9 @@ impl Inner {
             Action::Job(job) => self.job(planned, job).await,
             Action::Subscribe(_) => {
                 Err(Failure::of_kind(ErrorKind::BadInput, "only a subscription waits for events"))
+            }
+            Action::Behind(_) => {
+                Err(Failure::of_kind(ErrorKind::Internal, "what is behind a flag has no flag of its own"))
             }
         };
         done.unwrap_or_else(|failure| Done::failed(failure.at(&root.key, root.pos), root.nullable))

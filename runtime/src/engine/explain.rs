@@ -61,18 +61,26 @@ pub async fn plan_of(
 pub fn statements(plan: &Plan) -> Vec<(String, &Statement)> {
     let mut all = Vec::new();
     for root in &plan.roots {
-        match &root.action {
-            Action::Read(statement, _) => all.push((root.key.to_string(), statement)),
-            Action::Write(write) => {
-                all.push((root.key.to_string(), &write.change));
-                all.extend(write.after.iter().map(|after| (format!("{}, its answer", root.key), after)));
-                all.extend(write.replay.iter().map(|replay| (format!("{}, a known key", root.key), replay)));
-            }
-            Action::Subscribe(subscribe) => all.push((root.key.to_string(), &subscribe.read)),
-            Action::Constant(_) | Action::Introspection | Action::Job(_) => {}
-        }
+        add(&mut all, root.key.to_string(), &root.action);
     }
     all
+}
+
+fn add<'p>(all: &mut Vec<(String, &'p Statement)>, name: String, action: &'p Action) {
+    match action {
+        Action::Read(statement, _) => all.push((name, statement)),
+        Action::Write(write) => {
+            all.push((name.clone(), &write.change));
+            all.extend(write.after.iter().map(|after| (format!("{name}, its answer"), after)));
+            all.extend(write.replay.iter().map(|replay| (format!("{name}, a known key"), replay)));
+        }
+        Action::Subscribe(subscribe) => all.push((name, &subscribe.read)),
+        Action::Behind(behind) => {
+            add(all, format!("{name}, while {} is off", behind.flag), &behind.off);
+            add(all, format!("{name}, while {} is on", behind.flag), &behind.on);
+        }
+        Action::Constant(_) | Action::Introspection | Action::Job(_) => {}
+    }
 }
 
 /// The SQL of an operation as text; with a database's URL also its plan.

@@ -30,6 +30,7 @@ pub mod render;
 pub mod schema;
 pub mod subscription;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::Variables;
@@ -42,10 +43,12 @@ use self::error::Failure;
 use self::limits::Limits;
 use self::metrics::{EngineMetrics, OutcomeLabel};
 use self::plan_cache::{Bounds, TextCache};
-use self::prepare::Prepared;
+use self::prepare::{Planned, Prepared};
 use self::schema::graphql::Graphql;
 use self::schema::model::Schema;
 use crate::cache::response::ResponseCache;
+use crate::feature_flags::FeatureFlagService;
+use crate::feature_flags::cohorts::{Cohorts, Gate};
 use crate::queue::Queue;
 use crate::security::guard::{Caller, Guards};
 use crate::storage::postgres::Postgres;
@@ -63,6 +66,24 @@ pub struct Settings {
     pub subject_prefix: String,
     /// Guards that the schema may name.
     pub guards: Guards,
+    /// Flags that the schema may name.
+    pub behind: Gates,
+}
+
+/// What decides for fields behind flags, and counts them.
+#[derive(Debug, Clone)]
+pub struct Gates {
+    /// What is on for whom.
+    pub flags: FeatureFlagService,
+    /// Where requests are counted.
+    pub cohorts: Cohorts,
+}
+
+impl Default for Gates {
+    /// Every flag is off.
+    fn default() -> Self {
+        Self { flags: FeatureFlagService::new(""), cohorts: Cohorts::default() }
+    }
 }
 
 /// A request in GraphQL.
@@ -115,6 +136,8 @@ struct Inner {
     /// Names the schema in keys of the cache.
     digest: String,
     front: Option<cached::Front>,
+    /// Of each flag that the schema names, so that a request takes no lock.
+    gates: HashMap<String, Gate>,
     settings: Settings,
     metrics: EngineMetrics,
 }
@@ -134,10 +157,14 @@ impl Engine {
     ) -> Result<Self, async_graphql::dynamic::SchemaError> {
         let graphql = Graphql::new(&schema, settings.introspection)?;
         let prepared = TextCache::new(settings.plans);
+        let Gates { flags, cohorts } = &settings.behind;
+        let gate = |flag: &str| (flag.to_owned(), cohorts.gate(flags, flag));
+        let gates = schema.flags().into_iter().map(gate).collect();
         let schema = Arc::new(schema);
         let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(graphql.sdl()));
         let front = cache.map(cached::Front::new);
-        let inner = Inner { postgres, queue, schema, graphql, prepared, digest, front, settings, metrics };
+        let inner =
+            Inner { postgres, queue, schema, graphql, prepared, digest, front, gates, settings, metrics };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -165,7 +192,7 @@ impl Engine {
     pub async fn execute_as(&self, request: &Request, caller: &Caller) -> Answer {
         let planned = self.inner.plan(request).await.and_then(|planned| {
             self.inner.let_in(&planned.plan, caller)?;
-            Ok(planned)
+            Ok(Planned { caller: caller.clone(), ..planned })
         });
         let answer = match planned {
             Ok(planned) => self.inner.answer(request, caller, planned).await.answer(),

@@ -17,6 +17,7 @@ use super::plan::{Plan, args, plan};
 use super::plan_cache::Plans;
 use super::schema::model::{Schema, TypeRef};
 use super::{Inner, Request};
+use crate::security::guard::Caller;
 
 /// An operation that was parsed and validated.
 pub(super) struct Prepared {
@@ -64,6 +65,8 @@ pub(super) struct Planned {
     pub(super) variables: Variables,
     /// The lengths of the lists of each root's statement.
     pub(super) sizes: Vec<Vec<u32>>,
+    /// For whom it runs.
+    pub(super) caller: Caller,
 }
 
 impl Inner {
@@ -161,6 +164,6 @@ impl Inner {
         let complexity = plan.complexity(&sizes);
         self.metrics.complexity.observe(complexity as f64);
         limits::check_complexity(complexity, &self.settings.limits).map_err(refuse)?;
-        Ok(Planned { prepared, plan, variables, sizes })
+        Ok(Planned { prepared, plan, variables, sizes, caller: Caller::Anonymous })
     }
 }

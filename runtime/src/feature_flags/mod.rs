@@ -2,16 +2,25 @@
 //!
 //! Promises: asking costs no lock and no allocation; what was changed holds for the next question; a user has the same bucket
 //! on every replica and in every build, so that a rollout that grows takes nobody's feature away. An unknown flag is off.
-//! What a flag answers depends on the flag, the environment, the user and the time, and is never remembered
+//! Where they live in the database ([`store`]), every server sees a change within a second ([`stored`]); a database that is
+//! away leaves the flags as they were known last. What a flag answers depends on the flag, the environment, the user and the time, and is never remembered
 //! (docs/decisions/0013).
 
+mod check;
+pub mod cohorts;
+mod error;
 mod evaluate;
+pub mod metrics;
 mod mock;
 mod service;
+pub mod store;
+pub mod stored;
 
+pub use check::check;
+pub use error::Error;
 pub use evaluate::{bucket, evaluate};
 pub use mock::MockFeatureFlagProvider;
-pub use service::FeatureFlagService;
+pub use service::{Asked, FeatureFlagService};
 
 use std::collections::HashSet;
 
@@ -43,6 +52,15 @@ pub struct FeatureFlag {
     pub environments: Vec<String>,
 }
 
+impl FeatureFlag {
+    /// Off for everybody, however it was on. Whom it is denied, when and where stays.
+    pub fn turn_off(&mut self) {
+        self.enabled = false;
+        self.percentage = 0;
+        self.user_allowlist.clear();
+    }
+}
+
 /// Flags as a rollout drives them.
 #[async_trait]
 pub trait FeatureFlagProvider: Send + Sync {
@@ -52,11 +70,13 @@ pub trait FeatureFlagProvider: Send + Sync {
     /// Replaces the users that the flag is on for in any case. A flag that is not known is made.
     async fn set_users(&self, flag: &str, users: &[String]) -> Result<(), Error>;
 
+    /// Turns it off for everybody, however it was on; a flag that is not known is made. All of it is tried before the first
+    /// error is told.
+    async fn turn_off(&self, flag: &str) -> Result<(), Error> {
+        let (percentage, users) = (self.set_percentage(flag, 0).await, self.set_users(flag, &[]).await);
+        percentage.and(users)
+    }
+
     /// Whether the flag is on, for a user or for nobody.
     async fn is_enabled(&self, flag: &str, user: Option<&str>) -> Result<bool, Error>;
 }
-
-/// Flags could not be read or changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(pub String);

@@ -21,8 +21,11 @@ use crate::error::{Classify, ErrorKind};
 use crate::resilience::backoff::Backoff;
 use crate::storage::postgres;
 
-/// Where sqlx notes what was applied.
+/// Where sqlx notes what was applied: of the folder, and of the runtime's own.
 const TABLE: &str = "_sqlx_migrations";
+const OWN_TABLE: &str = "fraiseql._sqlx_migrations";
+/// The schema of the runtime's own tables.
+const OWN_SCHEMA: &str = "fraiseql";
 
 /// Between two attempts to be the one that migrates.
 const TURN_POLL: Duration = Duration::from_millis(200);
@@ -130,20 +133,56 @@ pub async fn run(
     migrator: &Migrator,
     limits: &Migrations,
 ) -> Result<(), Error> {
-    let mut connection = postgres::connect_alone(url, connect_timeout).await.map_err(Error::Connect)?;
-    take_turn(&mut connection, limits.turn_timeout).await?;
-    // The turn ends with the connection, also when this is dropped half-way.
-    let first =
-        Plan { lock_timeout: limits.lock_timeout, statement_timeout: limits.statement_timeout, builds: None };
-    set_limits(&mut connection, &first).await?;
-    for migration in pending(&mut connection, migrator).await? {
-        apply(&mut connection, migration, limits).await?;
+    let mut connection = begin(url, connect_timeout, limits).await?;
+    for migration in pending(&mut connection, TABLE, migrator).await? {
+        apply(&mut connection, TABLE, migration, limits).await?;
         // Servers look at the database again, and at their schema file. One that is older than both keeps what it has.
         connection.execute(sqlx::AssertSqlSafe(format!("NOTIFY {CHANNEL}"))).await.map_err(Error::Prepare)?;
     }
     // Everything is in place already; a connection that cannot be closed in order is closed by the drop.
     let _ = connection.close().await;
     Ok(())
+}
+
+/// Applies the runtime's own migrations, for flags and rollouts, in the schema `fraiseql` and with a list of their own there,
+/// whatever schema is served. A database that has some that this build does not know is left alone: an older server works
+/// beside a newer one.
+pub async fn run_own(url: &str, connect_timeout: Duration, limits: &Migrations) -> Result<(), Error> {
+    let mut connection = begin(url, connect_timeout, limits).await?;
+    // Not asked for where it is there: who may not create schemas can have it made by somebody else.
+    let there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+        .bind(OWN_SCHEMA)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(Error::Prepare)?;
+    if !there {
+        connection.create_schema_if_not_exists(OWN_SCHEMA).await.map_err(Error::List)?;
+    }
+    let pending = match pending(&mut connection, OWN_TABLE, &super::OWN_MIGRATIONS).await {
+        Err(Error::Unknown { version }) => {
+            tracing::info!(
+                version,
+                "the tables of the runtime are those of a newer server, they stay as they are"
+            );
+            Vec::new()
+        }
+        pending => pending?,
+    };
+    for migration in pending {
+        apply(&mut connection, OWN_TABLE, migration, limits).await?;
+    }
+    let _ = connection.close().await;
+    Ok(())
+}
+
+/// A connection that is the one that migrates. The turn ends with it, also when this is dropped half-way.
+async fn begin(url: &str, connect_timeout: Duration, limits: &Migrations) -> Result<PgConnection, Error> {
+    let mut connection = postgres::connect_alone(url, connect_timeout).await.map_err(Error::Connect)?;
+    take_turn(&mut connection, limits.turn_timeout).await?;
+    let first =
+        Plan { lock_timeout: limits.lock_timeout, statement_timeout: limits.statement_timeout, builds: None };
+    set_limits(&mut connection, &first).await?;
+    Ok(connection)
 }
 
 /// Waits until no other process migrates this database.
@@ -182,13 +221,14 @@ fn lock_id(database: &str) -> i64 {
 /// What is to be applied. Fails when what was applied is not what `migrator` has.
 async fn pending<'m>(
     connection: &mut PgConnection,
+    table: &str,
     migrator: &'m Migrator,
 ) -> Result<Vec<&'m Migration>, Error> {
-    connection.ensure_migrations_table(TABLE).await.map_err(Error::List)?;
-    if let Some(version) = connection.dirty_version(TABLE).await.map_err(Error::List)? {
+    connection.ensure_migrations_table(table).await.map_err(Error::List)?;
+    if let Some(version) = connection.dirty_version(table).await.map_err(Error::List)? {
         return Err(Error::Unfinished { version });
     }
-    let applied = connection.list_applied_migrations(TABLE).await.map_err(Error::List)?;
+    let applied = connection.list_applied_migrations(table).await.map_err(Error::List)?;
     missing(migrator, &applied)
 }
 
@@ -208,6 +248,7 @@ fn missing<'m>(migrator: &'m Migrator, applied: &[AppliedMigration]) -> Result<V
 /// One migration, as often as it may be tried.
 async fn apply(
     connection: &mut PgConnection,
+    table: &str,
     migration: &Migration,
     limits: &Migrations,
 ) -> Result<(), Error> {
@@ -217,7 +258,7 @@ async fn apply(
     for attempt in 0.. {
         set_limits(connection, &plan).await?;
         clear_away(connection, &plan).await?;
-        let source = match connection.apply(TABLE, migration).await {
+        let source = match connection.apply(table, migration).await {
             Ok(took) => {
                 tracing::info!(file, seconds = took.as_secs_f64(), "migration applied");
                 return Ok(());

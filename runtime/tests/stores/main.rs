@@ -9,6 +9,7 @@ mod cache;
 mod catalogue;
 mod differential;
 mod differential_test;
+mod flags;
 mod functions;
 mod guards;
 mod health;
@@ -30,6 +31,7 @@ mod pooler;
 mod queue;
 mod reload;
 mod replication;
+mod rollouts;
 mod spool;
 mod subscriptions;
 mod support;
@@ -141,6 +143,22 @@ fn all() -> Vec<(&'static str, Start)> {
             every_kind_of_function_is_told_apart,
             only_the_schemas_that_are_asked_for_are_read,
             a_table_of_a_schema_that_was_not_read_is_never_taken_for_one_that_was;
+        flags:
+            a_database_that_nobody_migrated_leaves_every_flag_off_and_breaks_nothing,
+            a_change_on_one_server_is_seen_by_the_others_and_after_a_restart,
+            a_database_that_is_away_leaves_the_flags_as_they_were,
+            who_changes_an_older_version_is_refused_and_edits_at_once_are_all_kept,
+            administrators_read_and_change_flags_and_nobody_else_does,
+            the_commands_change_the_flags_of_the_database,
+            a_field_behind_a_flag_asks_the_function_that_the_flag_says;
+        rollouts:
+            a_leader_that_dies_is_followed_and_the_step_goes_on_where_it_was,
+            a_leader_that_is_none_any_more_writes_nothing,
+            a_rollback_on_another_server_interrupts_a_step_and_can_be_repeated,
+            a_bad_version_is_turned_off_by_what_its_callers_meet,
+            a_good_version_comes_to_everybody,
+            what_cannot_be_asked_of_a_rollout_is_refused,
+            administrators_drive_rollouts_over_http_and_by_commands;
         guards:
             no_way_leads_to_what_is_guarded,
             what_a_cache_keeps_is_not_given_to_who_may_not_see_it,

@@ -28,7 +28,8 @@ pub(super) fn identify(keys: &ApiKeys, headers: &HeaderMap) -> Result<Caller, Bo
     })
 }
 
-fn caller(keys: &ApiKeys, headers: &HeaderMap) -> Option<Caller> {
+/// Whom the headers make; `None` for a key that is not known, and for two.
+pub(in crate::api) fn caller(keys: &ApiKeys, headers: &HeaderMap) -> Option<Caller> {
     if keys.is_empty() {
         return Some(Caller::Anonymous);
     }

@@ -5,7 +5,7 @@
 //! `application/json` with 200 for every request that could be read. Each error carries `extensions.code`, and its
 //! message tells the caller nothing about SQL or addresses.
 
-mod caller;
+pub(in crate::api) mod caller;
 mod live;
 mod page;
 pub mod request;

@@ -1,5 +1,6 @@
 //! The routes that are not GraphQL; one resource per file, each with its own `router`.
 
+pub mod admin;
 pub mod health;
 pub mod metrics;
 

@@ -59,13 +59,7 @@ impl Plan {
     /// # Errors
     /// When a caller asks for more than allowed.
     pub fn sizes(&self, variables: &Variables) -> Result<Vec<Vec<u32>>, Refusal> {
-        let of = |root: &RootPlan| match &root.action {
-            Action::Read(statement, _) => arguments::sizes(statement, variables),
-            Action::Write(write) => arguments::sizes(&write.change, variables),
-            Action::Subscribe(subscribe) => arguments::sizes(&subscribe.read, variables),
-            _ => Ok(Vec::new()),
-        };
-        self.roots.iter().map(of).collect()
+        self.roots.iter().map(|root| root.action.sizes(variables)).collect()
     }
 
     /// What it costs with lists of these lengths.
@@ -111,6 +105,32 @@ pub enum Action {
     Job(Box<Job>),
     /// Waits for events.
     Subscribe(Box<Subscribe>),
+    /// One of two, as a flag says for the caller.
+    Behind(Box<Behind>),
+}
+
+impl Action {
+    fn sizes(&self, variables: &Variables) -> Result<Vec<u32>, Refusal> {
+        match self {
+            Self::Read(statement, _) => arguments::sizes(statement, variables),
+            Self::Write(write) => arguments::sizes(&write.change, variables),
+            Self::Subscribe(subscribe) => arguments::sizes(&subscribe.read, variables),
+            // Both call a function with the same arguments and answer the same selection.
+            Self::Behind(behind) => behind.off.sizes(variables),
+            Self::Constant(_) | Self::Introspection | Self::Job(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What a field does behind a flag. Both are planned, so that the choice costs a request nothing more.
+#[derive(Debug, Clone)]
+pub struct Behind {
+    /// The flag.
+    pub flag: String,
+    /// While it is off.
+    pub off: Action,
+    /// While it is on.
+    pub on: Action,
 }
 
 /// A subscription: which events, and what is answered to each.
@@ -304,6 +324,18 @@ fn plan_root(
     selected: &Selected<'_>,
 ) -> Result<(Action, Planned), Refusal> {
     check_required(document, field, selected)?;
+    let (off, mut planned) = plan_kind(document, field, selected)?;
+    let Some(behind) = &field.behind else { return Ok((off, planned)) };
+    let (on, more) = plan_kind(document, &behind.field, selected)?;
+    planned.tables.extend(more.tables);
+    Ok((Action::Behind(Box::new(Behind { flag: behind.flag.clone(), off, on })), planned))
+}
+
+fn plan_kind(
+    document: Document<'_>,
+    field: &crate::engine::schema::model::Field,
+    selected: &Selected<'_>,
+) -> Result<(Action, Planned), Refusal> {
     match &field.kind {
         FieldKind::Event(source) => subscribe::root(document, field, source, selected),
         FieldKind::Lookup(_) | FieldKind::List(_) => read::root(document, field, selected),

@@ -3,7 +3,7 @@
 //! Promises: plain data without I/O, made once by [`compile`](super::compile); everything a plan needs is here, so that
 //! planning is a pure function of it. Whatever is referred to by number or name exists.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_graphql::Value;
@@ -159,6 +159,17 @@ pub struct Field {
     pub cache: Option<CacheControl>,
     /// What is asked of who selects it, filters or orders by it, or sets it.
     pub rules: Rules,
+    /// What stands for it while a flag is on for the caller.
+    pub behind: Option<Behind>,
+}
+
+/// A field that stands for another while a flag is on for the caller: a root field with another function.
+#[derive(Debug, Clone)]
+pub struct Behind {
+    /// The flag.
+    pub flag: String,
+    /// The field, of the same name, type and arguments.
+    pub field: Box<Field>,
 }
 
 /// What is asked of callers, all of it: `@auth`, and that of the interfaces.
@@ -448,6 +459,12 @@ pub struct Meaning {
 }
 
 impl Schema {
+    /// The flags that fields are behind.
+    pub fn flags(&self) -> BTreeSet<&str> {
+        let roots = self.query.values().chain(self.mutation.values());
+        roots.filter_map(|field| field.behind.as_ref()).map(|behind| behind.flag.as_str()).collect()
+    }
+
     /// The object.
     pub fn object(&self, id: ObjectId) -> &Object {
         &self.objects[id.0]

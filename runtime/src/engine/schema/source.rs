@@ -84,6 +84,7 @@ const DIRECTIVES: &[(&str, &[Place], &[&str])] = {
         ("list", &[Field], &["default", "max", "order"]),
         ("lookup", &[Field], &[]),
         ("function", &[Field], &["name", "schema"]),
+        ("behind", &[Field], &["flag", "function", "schema"]),
         ("insert", &[Field], &[]),
         ("update", &[Field], &[]),
         ("upsert", &[Field], &["conflict"]),

@@ -2,7 +2,7 @@
 //!
 //! Promises: no step is taken while the service is unhealthy, and health is looked at throughout a step, not at its end; what
 //! a failed step had turned on is turned off again before the error is told; a rollback interrupts whatever waits and can be
-//! repeated. "Nobody asked" is not healthy. Where the state is kept and who may lead is not decided here.
+//! repeated. "Nobody asked" is not healthy. Its state is in memory; [`rollout`](super::rollout) keeps it.
 
 mod config;
 mod gate;
@@ -12,7 +12,7 @@ pub mod store;
 mod tests;
 
 pub use config::MigrationConfig;
-pub use gate::{Cohort, Health, Reading};
+pub use gate::{Cohort, Health, Reading, judge};
 pub use orchestrator::MigrationOrchestrator;
 
 pub use crate::feature_flags::FeatureFlagProvider;
@@ -62,6 +62,14 @@ pub enum MigrationError {
     /// A migration of the database that the feature needs is not in place.
     #[error("Database migration is not applied: {0}")]
     NotApplied(String),
+    /// There is nothing to go back to: the old code may be gone.
+    #[error(
+        "Rollback refused in phase {phase}: the old code may be gone, turn the flag off yourself if it is not"
+    )]
+    TooLate {
+        /// Where it is.
+        phase: String,
+    },
     /// A rollback interrupted the step.
     #[error("Interrupted by a rollback")]
     Interrupted,

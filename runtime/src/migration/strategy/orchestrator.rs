@@ -85,9 +85,12 @@ impl MigrationOrchestrator {
     /// Turns the feature off for everybody, whatever is going on, and begins again. Can be repeated.
     ///
     /// # Errors
-    /// When the flag cannot be set: call it again.
+    /// When the flag cannot be set: call it again. From the cleanup on it is refused, since the old code may be gone.
     pub async fn rollback(&self) -> Result<(), MigrationError> {
         let (feature, phase) = (&self.config.feature_flag, self.phase());
+        if matches!(phase, MigrationPhase::Cleanup | MigrationPhase::Complete) {
+            return Err(MigrationError::TooLate { phase: format!("{phase:?}").to_lowercase() });
+        }
         tracing::warn!(feature, ?phase, "Migration: Emergency rollback initiated");
         self.rollbacks.send_modify(|count| *count += 1);
         // Off at once, and again when the step that was interrupted has taken back what it did.
@@ -99,10 +102,7 @@ impl MigrationOrchestrator {
     }
 
     async fn off(&self) -> Result<(), MigrationError> {
-        let feature = &self.config.feature_flag;
-        self.flags.set_percentage(feature, 0).await?;
-        self.flags.set_users(feature, &[]).await?;
-        Ok(())
+        Ok(self.flags.turn_off(&self.config.feature_flag).await?)
     }
 
     async fn step(

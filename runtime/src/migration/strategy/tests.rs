@@ -177,6 +177,46 @@ async fn a_rollback_interrupts_a_step_of_half_an_hour_and_whoever_waits_behind_i
     assert_eq!(bench.advance().await, Ok(MigrationPhase::Migrate), "it begins again");
 }
 
+#[tokio::test(start_paused = true)]
+async fn there_is_no_way_back_when_the_old_code_may_be_gone() {
+    let bench = bench(config());
+    for _ in 0..7 {
+        bench.advance().await.expect("healthy");
+    }
+    assert_eq!(bench.orchestrator.phase(), MigrationPhase::Cleanup);
+    let refused = bench.orchestrator.rollback().await;
+    assert_eq!(refused, Err(MigrationError::TooLate { phase: "cleanup".to_owned() }));
+    assert_eq!((bench.flag(), bench.orchestrator.phase()), ((100, 1), MigrationPhase::Cleanup));
+}
+
+#[tokio::test]
+async fn a_rollback_tries_everything_before_it_tells_the_first_error() {
+    /// Takes users and no percentages.
+    struct Half(MockFeatureFlagProvider);
+
+    #[async_trait]
+    impl FeatureFlagProvider for Half {
+        async fn set_percentage(&self, _: &str, _: u8) -> Result<(), feature_flags::Error> {
+            Err(feature_flags::Error::new("away"))
+        }
+        async fn set_users(&self, flag: &str, users: &[String]) -> Result<(), feature_flags::Error> {
+            self.0.set_users(flag, users).await
+        }
+        async fn is_enabled(&self, flag: &str, user: Option<&str>) -> Result<bool, feature_flags::Error> {
+            self.0.is_enabled(flag, user).await
+        }
+    }
+
+    let flags = Arc::new(Half(MockFeatureFlagProvider::new()));
+    flags.set_users("feature", &["ada".to_owned()]).await.expect("set");
+    let orchestrator = MigrationOrchestrator::new(config(), flags.clone(), Arc::new(Service::default()));
+    orchestrator.advance().await.expect("deployed");
+    let failed = orchestrator.rollback().await;
+    assert_eq!(failed, Err(MigrationError::FeatureFlag("away".to_owned())));
+    assert_eq!(flags.is_enabled("feature", Some("ada")).await, Ok(false), "the users are gone all the same");
+    assert_eq!(orchestrator.phase(), MigrationPhase::Migrate, "it is not rolled back yet");
+}
+
 #[tokio::test]
 async fn a_migration_that_is_missing_holds_the_canary_up() {
     struct Known(&'static str);

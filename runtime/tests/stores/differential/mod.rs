@@ -23,7 +23,7 @@ use fraiseql_runtime::engine::limits::Limits;
 use fraiseql_runtime::engine::loader::{Parts, Served, Source};
 use fraiseql_runtime::engine::metrics::EngineMetrics;
 use fraiseql_runtime::engine::plan_cache::Bounds;
-use fraiseql_runtime::engine::{Engine, Request, Settings};
+use fraiseql_runtime::engine::{Engine, Gates, Request, Settings};
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::security::guard::Guards;
 use fraiseql_runtime::storage::postgres::{self, Postgres};
@@ -281,6 +281,7 @@ async fn serve(url: &str, sdl: &str) -> Engine {
         introspection: true,
         subject_prefix: "differential".to_owned(),
         guards: Guards::default(),
+        behind: Gates::default(),
     };
     let postgres = Postgres::new(url, limits, Duration::from_secs(30)).expect("a URL");
     let metrics = Metrics::new().area(EngineMetrics::register);

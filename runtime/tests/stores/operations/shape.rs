@@ -23,6 +23,7 @@ pub fn of(plan: &Plan) -> String {
                 let _ = write!(out, "events {}, ", subscribe.event);
                 whole(&mut out, &subscribe.answer);
             }
+            Action::Behind(behind) => line(&mut out, &format!("one of two, as {} says", behind.flag)),
         }
     }
     out

@@ -8,7 +8,7 @@ use fraiseql_runtime::engine::limits::Limits;
 use fraiseql_runtime::engine::loader::{Parts, Served, Source};
 use fraiseql_runtime::engine::metrics::EngineMetrics;
 use fraiseql_runtime::engine::plan_cache::Bounds;
-use fraiseql_runtime::engine::{Engine, Request, Settings};
+use fraiseql_runtime::engine::{Engine, Gates, Request, Settings};
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::security::guard::Guards;
 use fraiseql_runtime::storage::postgres::{self, Postgres};
@@ -100,6 +100,7 @@ impl Blog {
             introspection: true,
             subject_prefix: "blog".to_owned(),
             guards,
+            behind: Gates::default(),
         };
         let postgres = Postgres::new(&source.url, limits, Duration::from_secs(5)).expect("a URL");
         let metrics = Metrics::new().area(EngineMetrics::register);

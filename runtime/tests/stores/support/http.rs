@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fraiseql_runtime::api::graphql;
+use fraiseql_runtime::api;
 use fraiseql_runtime::observability::health::HealthChecker;
 use fraiseql_runtime::server::workers::Workers;
 use fraiseql_runtime::server::{self, Application, Ended};
@@ -37,7 +37,7 @@ impl Front {
         let (config, metrics) = (shop.config(), shop.metrics.clone());
         let mut health = HealthChecker::new("1");
         shop.state.add_health_checks(&mut health);
-        let routes = graphql::router(&shop.state);
+        let routes = api::product(&shop.state);
         let application = Application { routes, health, workers: Workers::default() };
         let stop = CancellationToken::new();
         let end = stop.clone();

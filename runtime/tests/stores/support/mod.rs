@@ -5,6 +5,7 @@ pub mod bouncer;
 pub mod http;
 pub mod live;
 pub mod orders;
+mod replica;
 mod shop;
 pub mod stream;
 
@@ -23,6 +24,7 @@ use url::Url;
 
 pub use http::Front;
 pub use orders::order;
+pub use replica::Replica;
 pub use shop::Shop;
 
 /// How long a condition may take to come true. Generous: it is only waited for in a test that fails.

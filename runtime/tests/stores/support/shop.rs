@@ -169,6 +169,22 @@ impl Shop {
         Self { state, metrics, stop, workers, ..self }
     }
 
+    /// Another server's services over the same stores and links, with a spool of its own.
+    pub(super) async fn build_beside(&self, spool: &Path) -> (AppState, Metrics) {
+        let mut table = self.settings.clone();
+        let own = format!("queue.spool_dir = {:?}", spool.display().to_string());
+        merge(&mut table, toml::from_str(&own).expect("a path"));
+        let links = [&self.postgres, &self.redis, &self.nats];
+        build(&table, self.mode, links, &self.postgres_direct).await.expect("the services are made")
+    }
+
+    /// The tables of flags and rollouts.
+    pub async fn migrate_own(&self) {
+        let within = std::time::Duration::from_secs(10);
+        let migrated = migration::run::run_own(self.postgres_direct.as_str(), within, &Migrations::default());
+        migrated.await.expect("migrated");
+    }
+
     /// Starts what keeps the connections up, and waits until NATS is connected too.
     pub async fn connect(&mut self) {
         self.start(&["postgres-pool", "redis-connections"]);

@@ -93,6 +93,7 @@ impl Compiler<'_> {
             kind: FieldKind::Structural,
             cache: None,
             rules: Vec::new(),
+            behind: None,
         };
         self.schema.objects[id.0].fields.insert(name.to_owned(), field);
     }

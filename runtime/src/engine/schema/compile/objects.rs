@@ -209,6 +209,7 @@ impl Compiler<'_> {
             kind,
             cache,
             rules: rules_of(directives, &mut self.problems),
+            behind: None,
         }
     }
 

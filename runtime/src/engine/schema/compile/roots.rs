@@ -6,10 +6,11 @@ use async_graphql::parser::types::{FieldDefinition, TypeKind};
 use super::Compiler;
 use super::access::rules_of;
 use crate::engine::schema::model::{
-    Column, Effects, Event, Field, FieldKind, InputId, InputRole, Insert, Named, ObjectId, ObjectKind,
-    TypeRef,
+    Behind, Column, Effects, Event, Field, FieldKind, InputId, InputRole, Insert, Named, ObjectId,
+    ObjectKind, TypeRef,
 };
 use crate::engine::schema::source::{directive, nearest};
+use crate::feature_flags::{self, FeatureFlag};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Root {
@@ -94,7 +95,38 @@ impl Compiler<'_> {
             let message = "a change of several rows has neither one answer to keep nor one event to emit";
             self.problems.error(pos, format!("{}: {message}", given.node.name.node));
         }
-        Some(self.field(given, ty, args, kind))
+        let mut field = self.field(given, ty, args, kind);
+        field.behind = self.behind(&field, given, ty, root);
+        Some(field)
+    }
+
+    /// The field with another function, behind a flag.
+    fn behind(
+        &mut self,
+        field: &Field,
+        given: &Positioned<FieldDefinition>,
+        ty: TypeRef,
+        root: Root,
+    ) -> Option<Behind> {
+        let behind = directive(&given.node.directives, "behind")?;
+        let flag = behind.required("flag", &mut self.problems);
+        let name = behind.required("function", &mut self.problems);
+        let schema = behind.text("schema", &mut self.problems).unwrap_or_default();
+        let named = FeatureFlag { name: flag.clone(), ..FeatureFlag::default() };
+        if let Err(problem) = feature_flags::check(&named) {
+            self.problems.error(behind.0, problem.replace("name is", "flag is"));
+        }
+        let FieldKind::Function(_) = &field.kind else {
+            let message = format!("{}: @behind stands beside @function alone", field.name);
+            self.problems.error(behind.0, message);
+            return None;
+        };
+        if field.cache.is_some() {
+            let message = "an answer behind a flag is not kept: leave @cacheControl or @behind out";
+            self.problems.error(behind.0, format!("{}: {message}", field.name));
+        }
+        let kind = FieldKind::Function(self.function(given, ty, &schema, &name, root == Root::Query)?);
+        Some(Behind { flag, field: Box::new(Field { kind, ..field.clone() }) })
     }
 
     /// The object whose rows the field answers; whether in a connection.
