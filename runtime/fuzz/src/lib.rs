@@ -54,7 +54,7 @@ impl Shop {
             introspection: true,
             subject_prefix: "shop".to_owned(),
             guards: Guards::default(),
-        behind: Gates::default(),
+            behind: Gates::default(),
         };
         let metrics = Metrics::new().area(EngineMetrics::register);
         let engine = Engine::new(compiled.schema, postgres, None, None, settings, metrics);

@@ -153,7 +153,7 @@ pub async fn who_changes_an_older_version_is_refused_and_edits_at_once_are_all_k
     assert_eq!(store.get("many").await.expect("read"), Some(second));
 
     let edits = (0..12).map(|n| async move {
-        store.edit("many", "dan", |flag| drop(flag.user_denylist.insert(format!("user-{n}")))).await
+        store.edit("many", "dan", |flag| flag.user_denylist.extend([format!("user-{n}")])).await
     });
     for edited in futures::future::join_all(edits).await {
         edited.expect("kept");

@@ -147,7 +147,10 @@ fn a_plan_is_told_what_is_wrong_with_it() {
     for (json, expected) in [
         ("{", "no JSON"),
         (r#"{"flag": "a b"}"#, "flag is \"a b\": it must be 1 to 200"),
-        (r#"{"flag": "a", "canaries": []}"#, "a plan has no key \"canaries\": it has canary_users, "),
+        (
+            r#"{"flag": "a", "canaries": []}"#,
+            "a plan has no key \"canaries\": it has flag, db_migrations, canary_users, ",
+        ),
         (r#"{"flag": "a", "schedule": [{"percentage": 10, "watch": "5m"}]}"#, "rollout_schedule is [10]"),
         (r#"{"flag": "a", "samples_min": 0}"#, "samples_min is 0"),
         (r#"{"flag": "a", "window": "2h"}"#, "window is 2h: it must be at most 50m"),

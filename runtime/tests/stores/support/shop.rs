@@ -181,8 +181,8 @@ impl Shop {
     /// The tables of flags and rollouts.
     pub async fn migrate_own(&self) {
         let within = std::time::Duration::from_secs(10);
-        let migrated = migration::run::run_own(self.postgres_direct.as_str(), within, &Migrations::default());
-        migrated.await.expect("migrated");
+        let limits = Migrations::default();
+        migration::run::run_own(self.postgres_direct.as_str(), within, &limits).await.expect("migrated");
     }
 
     /// Starts what keeps the connections up, and waits until NATS is connected too.

@@ -167,6 +167,10 @@ impl Compiler<'_> {
     fn compile_field(&mut self, id: ObjectId, given: &Positioned<FieldDefinition>) -> Option<Field> {
         let ty = self.type_ref(&given.node.ty)?;
         let args = self.compile_args(&given.node.arguments);
+        if let Some(behind) = directive(&given.node.directives, "behind") {
+            let message = format!("{}: @behind stands beside @function alone", given.node.name.node);
+            self.problems.error(behind.0, message);
+        }
         let kind = match ty.named {
             _ if self.schema.object(id).kind == ObjectKind::Job => FieldKind::Structural,
             Named::Object(_) => self.compile_relation(id, given, ty)?,

@@ -279,3 +279,36 @@ fn a_rule_that_would_ask_nothing_or_has_no_meaning_is_told() {
         assert!(found.iter().any(|found| found.contains(told)), "{rule}: {found:?}");
     }
 }
+
+#[test]
+fn what_stands_behind_a_flag_is_a_function_that_fits_as_the_other_does() {
+    let field = "countBooks(authorId: ID!): BigInt @function(name: \"count_books\")";
+    let with = |behind: &str| {
+        problems(&format!(
+            "{AUTHOR}type Query {{ author(id: ID!): Author @lookup }}\ntype Mutation {{ {field} {behind} }}"
+        ))
+    };
+    assert_eq!(with("@behind(flag: \"new_count\", function: \"count_books\")"), Vec::<String>::new());
+    for (behind, told) in [
+        ("@behind(flag: \"new_count\")", "@behind needs function"),
+        ("@behind(function: \"count_books\")", "@behind needs flag"),
+        (
+            "@behind(flag: \"new\", function: \"count_book\")",
+            "no function count_book, did you mean count_books?",
+        ),
+        ("@behind(flag: \"a b\", function: \"count_books\")", "flag is \"a b\": it must be"),
+        (
+            "@cacheControl(maxAge: 5) @behind(flag: \"new\", function: \"count_books\")",
+            "an answer behind a flag is not kept",
+        ),
+    ] {
+        let found = with(behind);
+        assert!(found.iter().any(|found| found.contains(told)), "{behind}: {found:?}");
+    }
+    let found = with_book("title: String! @behind(flag: \"new\", function: \"count_books\")");
+    assert!(found.contains("title: @behind stands beside @function alone"), "{found}");
+    let found = problems(&format!(
+        "{AUTHOR}type Query {{ author(id: ID!): Author @lookup @behind(flag: \"new\", function: \"count_books\") }}"
+    ));
+    assert!(found[0].contains("author: @behind stands beside @function alone"), "{found:?}");
+}
