@@ -66,5 +66,6 @@ refuses! {
     a_budget_that_is_too_short: "budget = \"150s\"" => "budget = \"30s\"";
     evidence_that_asks_for_nothing: "{ min_refused = 1, min_reset = 1 }" => "{}";
     a_check_without_an_operator: "metric = \"p95_ms\",   op = \"<=\", value" => "metric = \"p95_ms\", value";
+    a_surge_of_what_is_no_load: "inject.refuse = { existing = \"reset\" }" => "inject.surge = { arrival = \"100/s\" }";
     two_faults_at_once_on_one_target: "[[expect]]" => "[[fault]]\nid = \"again\"\non = \"redis\"\ninject.latency = { delay = \"50ms\" }\nstart = { at = \"12s\" }\nstop = { lasts = \"2s\" }\n\n[[expect]]";
 }

@@ -283,6 +283,8 @@ pub struct Evidence {
     pub duplicated_bytes: u64,
     /// Processes that were signalled and seen to change state (ended, stopped).
     pub processes: u64,
+    /// Requests that were due while a surge of the load acted.
+    pub arrivals: u64,
     /// Messages that a fault on messages was about.
     pub matched: u64,
     /// Messages on which it acted, completely.
@@ -306,6 +308,7 @@ impl Evidence {
             && self.delayed_bytes == 0
             && self.swallowed_bytes == 0
             && self.processes == 0
+            && self.arrivals == 0
             && self.acted == 0
             && self.probes == 0
     }

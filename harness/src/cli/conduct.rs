@@ -10,15 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{chaos, load};
 use crate::environment::{BackendChoice, ExternalUrls, Settings, merge_configuration, workspace};
-use crate::load::clients::Clients;
-use crate::load::profile::{self, Kind as ProfileKind, Mix, Profile, Slo, Stage};
+use crate::load::profile::{self, Kind as ProfileKind, Mix, Profile, Slo};
 use crate::load::{CLASSES, Plan, target};
 use crate::report::{self, terminal};
 use crate::run::Run;
 use crate::scenario::runner::{self, Job};
-use crate::scenario::{Asked, INVARIANTS, SUBSCRIBED, Scenario, assemble, file, overlay, timeline};
+use crate::scenario::{Asked, INVARIANTS, Inject, SUBSCRIBED, Scenario, assemble, file, overlay, timeline};
 use crate::verdict::{Criterion, EXIT_BAD_FILE, Kind, Outcome, Verdict};
 
+/// A surge is more than any number of clients can send at once: what cannot start by then is dropped.
+const SURGE_START_WITHIN: Duration = Duration::from_millis(100);
 /// Folder for runs, below the current one.
 const RUNS: &str = "runs";
 
@@ -91,7 +92,7 @@ pub async fn scenarios(
         let started = now();
         let seed = args.seed.unwrap_or(scenario.seed);
         let run = open_run(&id, seed, None, started, cancel.clone())?;
-        let mut job = match job_of(scenario, args) {
+        let mut job = match job_of(scenario, seed, args) {
             Ok(job) => job,
             Err(error) => return Ok(bad_file(&format!("{error:#}"))),
         };
@@ -153,6 +154,9 @@ fn faults(plan: &Plan) -> anyhow::Result<Faults> {
     let mut left_out = Vec::new();
     for slot in &plan.profile.chaos {
         let scenario = file::load(&scenario_file(&slot.scenario)?)?;
+        if scenario.faults.iter().any(|fault| matches!(fault.inject, Inject::Surge { .. })) {
+            bail!("scenario `{}` makes the load surge: it cannot act in another load", scenario.id);
+        }
         let placement =
             timeline::Placement { scenario: &scenario, first_fault: Some(slot.start), repeat: None };
         match timeline::plan(&[placement], lasts) {
@@ -189,13 +193,13 @@ fn scenario_file(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A scenario file as a job of its own: its load is the profile.
-pub fn job_of(scenario: Scenario, args: &chaos::RunArgs) -> anyhow::Result<Job> {
+pub fn job_of(scenario: Scenario, seed: u64, args: &chaos::RunArgs) -> anyhow::Result<Job> {
     let placement = timeline::Placement { scenario: &scenario, first_fault: None, repeat: None };
     let mut timeline = timeline::plan(&[placement], scenario.load.lasts)?;
     for act in &mut timeline.acts {
         act.id = act.fault.id.clone();
     }
-    let mut server_config = toml::Table::new();
+    let mut server_config = scenario.load.callers.configuration(seed);
     overlay::overlay(&mut server_config, &scenario)?;
     let wanted =
         if args.backend == "auto" && scenario.backend != "any" { &scenario.backend } else { &args.backend };
@@ -229,12 +233,13 @@ fn plan_of(scenario: &Scenario) -> Plan {
         ..Mix::default()
     };
     let hard = profile::Hard::default();
+    let surges = scenario.faults.iter().any(|fault| matches!(fault.inject, Inject::Surge { .. }));
     let profile = Profile {
         name: scenario.id.clone(),
         title: scenario.title.clone(),
         kind: ProfileKind::Sustained,
         users: scenario.load.users,
-        start_within: None,
+        start_within: surges.then_some(SURGE_START_WITHIN),
         timeout: Duration::from_secs(5),
         chaos_repeat: None,
         mix,
@@ -242,15 +247,8 @@ fn plan_of(scenario: &Scenario) -> Plan {
         hard,
         overload: profile::Overload::default(),
         leak: profile::Leak::default(),
-        stage: vec![Stage {
-            name: "steady".into(),
-            rate: scenario.load.rate,
-            to: None,
-            duration: scenario.load.lasts,
-            warm_up: false,
-            overload: false,
-        }],
-        clients: Clients::default(),
+        stage: timeline::stages(scenario),
+        clients: scenario.load.callers,
         server: toml::Table::new(),
         request: vec![],
         chaos: vec![],

@@ -8,13 +8,16 @@ use chaos::history::Outcome;
 use serde_json::Value;
 
 /// Codes after which nothing was done.
-pub const REFUSALS: [&str; 10] = [
+pub const REFUSALS: [&str; 13] = [
     "BAD_USER_INPUT",
     "VALIDATION",
     "UNAUTHENTICATED",
     "FORBIDDEN",
     "RATE_LIMITED",
     "CIRCUIT_OPEN",
+    "QUEUE_FULL",
+    "OUT_OF_MEMORY",
+    "OVERLOADED",
     "NOT_FOUND",
     "IDEMPOTENCY_CONFLICT",
     "INVALID_TRANSITION",

@@ -134,6 +134,7 @@ pub fn evidence(e: &Evidence) -> String {
         (e.reset, "reset", "reset"),
         (e.connections, "live connection", "live connections"),
         (e.processes, "process", "processes"),
+        (e.arrivals, "arrival", "arrivals"),
         (e.acted, "message struck", "messages struck"),
         (e.missed, "message missed", "messages missed"),
         (e.blind, "time blind", "times blind"),

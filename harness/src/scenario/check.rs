@@ -26,6 +26,10 @@ pub enum Metric {
     OkRatio,
     /// Outcome not known (timeouts, resets, 5xx) over all that was due.
     UnknownRatio,
+    /// Refused because the server was busy or a dependency of its away, over all that was due.
+    RefusedRatio,
+    /// How soon that was said.
+    RefusedP99Ms,
     P50Ms,
     P95Ms,
     P99Ms,
@@ -34,9 +38,11 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [(&'static str, Metric); 6] = [
+    pub const ALL: [(&'static str, Metric); 8] = [
         ("ok_ratio", Metric::OkRatio),
         ("unknown_ratio", Metric::UnknownRatio),
+        ("refused_ratio", Metric::RefusedRatio),
+        ("refused_p99_ms", Metric::RefusedP99Ms),
         ("p50_ms", Metric::P50Ms),
         ("p95_ms", Metric::P95Ms),
         ("p99_ms", Metric::P99Ms),

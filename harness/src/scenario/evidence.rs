@@ -18,12 +18,13 @@ pub struct Wanted {
     pub corrupted_bytes: u64,
     pub duplicated_bytes: u64,
     pub processes: u64,
+    pub arrivals: u64,
     pub matched: u64,
     pub acted: u64,
 }
 
 impl Wanted {
-    fn clauses(&self) -> [Clause; 12] {
+    fn clauses(&self) -> [Clause; 13] {
         [
             ("refused", self.refused, |e| e.refused),
             ("unanswered", self.unanswered, |e| e.unanswered),
@@ -35,6 +36,7 @@ impl Wanted {
             ("corrupted bytes", self.corrupted_bytes, |e| e.corrupted_bytes),
             ("duplicated bytes", self.duplicated_bytes, |e| e.duplicated_bytes),
             ("processes", self.processes, |e| e.processes),
+            ("arrivals", self.arrivals, |e| e.arrivals),
             ("messages met", self.matched, |e| e.matched),
             ("messages acted on", self.acted, |e| e.acted),
         ]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::load::clients::Clients;
 use super::diagnostic::Diagnostic;
 use super::inject::Inject;
 use super::{Scenario, lint, suggest};
@@ -114,6 +115,9 @@ pub(super) struct Load {
     /// Clients that only listen to the events of orders.
     #[serde(default)]
     pub(super) subscribers: Option<Spanned<u32>>,
+    /// Whose keys the requests show, in turn.
+    #[serde(default)]
+    pub(super) callers: Option<Spanned<Clients>>,
     pub(super) mix: BTreeMap<Spanned<String>, u32>,
 }
 
@@ -168,6 +172,7 @@ pub(super) struct Evidence {
     pub(super) min_corrupted_bytes: u64,
     pub(super) min_duplicated_bytes: u64,
     pub(super) min_processes: u64,
+    pub(super) min_arrivals: u64,
     pub(super) min_matched: u64,
     pub(super) min_acted: u64,
 }

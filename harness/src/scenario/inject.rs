@@ -17,6 +17,15 @@ pub(super) enum Inject {
     /// `inject.pg.drop-ack = { … }` and the like: faults on messages.
     Wire(WireFault),
     Process(ProcessFault),
+    Load(LoadFault),
+}
+
+/// What the callers do.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum LoadFault {
+    /// So many of them come: `2000/s`.
+    Surge { arrival: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -37,8 +46,9 @@ pub(super) enum ProcessFault {
 
 const WIRE: [&str; 3] = ["pg", "redis", "nats"];
 const PROCESS: [&str; 3] = ["kill", "pause", "terminate"];
+const LOAD: &str = "surge";
 
-const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len();
+const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len() + 1;
 
 /// Every word that may follow `inject.`.
 static WORDS: [&str; COUNT] = {
@@ -54,6 +64,7 @@ static WORDS: [&str; COUNT] = {
         all[at + WIRE.len() + of] = PROCESS[of];
         of += 1;
     }
+    all[COUNT - 1] = LOAD;
     all
 };
 
@@ -83,6 +94,7 @@ impl<'de> Visitor<'de> for Faults {
                 content.newtype_variant::<NatsFault>().map(|fault| Inject::Wire(WireFault::Nats(fault)))
             }
             word if PROCESS.contains(&word) => of_its_own_type(word, content).map(Inject::Process),
+            LOAD => of_its_own_type(word, content).map(Inject::Load),
             word => of_its_own_type(word, content).map(Inject::Network),
         }
     }

@@ -67,6 +67,8 @@ struct Stage<'a> {
 enum Active {
     OnLink(Acting),
     Process { control: Arc<dyn Control>, touched: u64 },
+    /// The schedule of the load has it: from this time on.
+    Surge { since_ns: u64 },
 }
 
 impl Stage<'_> {
@@ -102,7 +104,8 @@ impl Stage<'_> {
             }
         };
         done.injected_ns = Some(began_ns);
-        self.record(FaultPhase::Injected, active.evidence().await.context("read the evidence")?);
+        let evidence = active.evidence(self.recorder).await.context("read the evidence")?;
+        self.record(FaultPhase::Injected, evidence);
         done.counted = active.counts();
         self.wait_until(start + self.act.heal).await;
         done.evidence = self.heal(active).await.context("heal")?;
@@ -128,6 +131,7 @@ impl Stage<'_> {
                 let touched = control.pause().await?;
                 Ok(Active::Process { control, touched })
             }
+            Inject::Surge { .. } => Ok(Active::Surge { since_ns: self.run.now_ns() }),
             Inject::Terminate { grace } => {
                 let control = self.control()?;
                 if !control.terminate(*grace).await? {
@@ -145,6 +149,7 @@ impl Stage<'_> {
     async fn heal(&self, active: Active) -> anyhow::Result<Evidence> {
         match active {
             Active::OnLink(acting) => acting.heal().await,
+            Active::Surge { .. } => active.evidence(self.recorder).await,
             Active::Process { control, touched } => {
                 match self.fault().inject {
                     Inject::Pause => control.resume().await?,
@@ -162,7 +167,8 @@ impl Stage<'_> {
                 let healed = tokio::time::timeout(GONE_WITHIN, self.link()?.verify_healed());
                 healed.await.context("it took too long")?
             }
-            _ => {
+            Inject::Surge { .. } => Ok(()),
+            Inject::Kill | Inject::Pause | Inject::Terminate { .. } => {
                 let alive = self.control()?.alive().await;
                 alive.then_some(()).ok_or_else(|| anyhow!("{} is not running", self.fault().target))
             }
@@ -218,12 +224,17 @@ impl Active {
     fn counts(&self) -> bool {
         match self {
             Active::OnLink(acting) => acting.counts(),
-            Active::Process { .. } => true,
+            Active::Process { .. } | Active::Surge { .. } => true,
         }
     }
 
-    async fn evidence(&self) -> anyhow::Result<Evidence> {
+    async fn evidence(&self, recorder: &Recorder) -> anyhow::Result<Evidence> {
         match self {
+            Active::Surge { since_ns } => {
+                let since = recorder.windows().into_iter().filter(|second| second.end_ns() > *since_ns);
+                let arrivals = since.map(|second| second.started + second.dropped).sum();
+                Ok(Evidence { arrivals, ..Evidence::default() })
+            }
             Active::OnLink(acting) => acting.evidence().await,
             Active::Process { touched, .. } => Ok(Evidence { processes: *touched, ..Evidence::default() }),
         }

@@ -37,12 +37,17 @@ use chaos::proxy::LinkFault;
 use check::Check;
 use evidence::Wanted;
 
+use crate::load::clients::Clients;
+
 /// The operations that load can issue, in the order of their class ids.
 pub const CLASSES: [&str; 6] =
     ["products", "order", "createOrder", "updateOrderStatus", "requestInvoice", "request"];
 
 /// What a fault can act on.
-pub const TARGETS: [&str; 4] = ["postgres", "redis", "nats", "runtime"];
+pub const TARGETS: [&str; 5] = ["postgres", "redis", "nats", "runtime", LOAD];
+
+/// The target of faults that are the callers'.
+pub const LOAD: &str = "load";
 
 /// Invariants that `judge` knows, and the operation class without which each proves nothing.
 pub const INVARIANTS: [(&str, &str); 8] = [
@@ -107,6 +112,8 @@ pub struct Load {
     pub users: u32,
     /// Clients that listen to the events of orders from before the load until the final state was read.
     pub subscribers: u32,
+    /// Whose keys the requests show, in turn.
+    pub callers: Clients,
     pub lasts: Duration,
     /// Weights by class name; classes that are absent are not issued.
     pub mix: BTreeMap<String, u32>,
@@ -144,6 +151,10 @@ pub enum Inject {
     Terminate {
         grace: Duration,
     },
+    /// So many requests a second instead of the load's own rate.
+    Surge {
+        rate: f64,
+    },
 }
 
 impl Inject {
@@ -155,6 +166,7 @@ impl Inject {
             Inject::Kill => "kill",
             Inject::Pause => "pause",
             Inject::Terminate { .. } => "terminate",
+            Inject::Surge { .. } => "surge",
         }
     }
 
@@ -163,7 +175,7 @@ impl Inject {
         match self {
             Inject::Network(fault) => Some(LinkFault::Network(fault.clone())),
             Inject::Wire(fault) => Some(LinkFault::Wire(fault.clone())),
-            Inject::Kill | Inject::Pause | Inject::Terminate { .. } => None,
+            Inject::Kill | Inject::Pause | Inject::Terminate { .. } | Inject::Surge { .. } => None,
         }
     }
 }

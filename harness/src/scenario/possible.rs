@@ -41,7 +41,8 @@ fn reason(
         );
         return Some(("the Toxiproxy server does not have it".into(), detail));
     }
-    let not_ours = matches!(backend, BackendChoice::External(_)) && fault.target != "runtime";
+    let ours_in_any_case = ["runtime", super::LOAD].contains(&fault.target.as_str());
+    let not_ours = matches!(backend, BackendChoice::External(_)) && !ours_in_any_case;
     not_ours.then(|| {
         (
             format!("the harness did not start {}", fault.target),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chaos::history::{Operation, Outcome as Came};
 
 use super::check::Metric;
+use crate::load::classify;
 use super::steady_state::{Facts, PROOF_MAX};
 use super::window::Span;
 
@@ -16,6 +17,7 @@ pub(super) struct Tally {
     ok: u64,
     unknown: u64,
     latencies_us: Vec<u64>,
+    refusals_us: Vec<u64>,
     codes: BTreeMap<String, u64>,
 }
 
@@ -41,6 +43,11 @@ impl Tally {
             if operation.outcome != Came::Ok {
                 *tally.codes.entry(operation.code.clone()).or_default() += 1;
             }
+            if classify::is_refusal(&operation.code)
+                && let Some(done) = operation.completed_ns
+            {
+                tally.refusals_us.push(done.saturating_sub(operation.intended_ns) / 1000);
+            }
             // A refusal is fast and would flatter the rest.
             if operation.outcome != Came::Fail
                 && let Some(done) = operation.completed_ns
@@ -53,6 +60,7 @@ impl Tally {
             *tally.codes.entry("dropped".to_owned()).or_default() += n;
         }
         tally.latencies_us.sort_unstable();
+        tally.refusals_us.sort_unstable();
         tally
     }
 
@@ -61,22 +69,25 @@ impl Tally {
         match metric {
             Metric::OkRatio => share(self.ok),
             Metric::UnknownRatio => share(self.unknown),
-            Metric::P50Ms => self.quantile(0.50),
-            Metric::P95Ms => self.quantile(0.95),
-            Metric::P99Ms => self.quantile(0.99),
+            Metric::RefusedRatio => share(self.refusals_us.len() as u64),
+            Metric::RefusedP99Ms => quantile(&self.refusals_us, 0.99),
+            Metric::P50Ms => quantile(&self.latencies_us, 0.50),
+            Metric::P95Ms => quantile(&self.latencies_us, 0.95),
+            Metric::P99Ms => quantile(&self.latencies_us, 0.99),
             Metric::OkRate => Some(self.ok as f64 / ((span.to_ns - span.from_ns) as f64 / 1e9)),
         }
-    }
-
-    fn quantile(&self, q: f64) -> Option<f64> {
-        let last = self.latencies_us.len().checked_sub(1)?;
-        let rank = ((q * self.latencies_us.len() as f64).ceil() as usize).saturating_sub(1).min(last);
-        Some(self.latencies_us[rank] as f64 / 1000.0)
     }
 
     pub(super) fn codes(&self) -> Vec<String> {
         self.codes.iter().take(PROOF_MAX).map(|(code, n)| format!("{n} x {code}")).collect()
     }
+}
+
+/// Of times in order, in milliseconds.
+fn quantile(sorted_us: &[u64], q: f64) -> Option<f64> {
+    let last = sorted_us.len().checked_sub(1)?;
+    let rank = ((q * sorted_us.len() as f64).ceil() as usize).saturating_sub(1).min(last);
+    Some(sorted_us[rank] as f64 / 1000.0)
 }
 
 /// Four digits after the point at most, and none that say nothing.

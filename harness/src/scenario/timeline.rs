@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Fault, Scenario, Start};
+use super::{Fault, Inject, Scenario, Start};
+use crate::load::profile::Stage;
 
 /// A fault of one scenario with its times, counted from the start of that scenario's load.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +89,37 @@ pub fn acts(scenario: &Scenario) -> Vec<Act> {
         });
     }
     acts
+}
+
+/// The load of a scenario: its own rate, and while a surge acts, that of the surge.
+pub fn stages(scenario: &Scenario) -> Vec<Stage> {
+    let stage = |name: &str, rate: f64, duration: Duration, overload: bool| {
+        (!duration.is_zero()).then(|| Stage {
+            name: name.to_owned(),
+            rate,
+            to: None,
+            duration,
+            warm_up: false,
+            overload,
+        })
+    };
+    let mut surges: Vec<(Duration, Duration, String, f64)> = Vec::new();
+    for act in acts(scenario) {
+        if let Inject::Surge { rate } = act.fault.inject {
+            surges.push((act.inject, act.heal, act.id, rate));
+        }
+    }
+    surges.sort_by_key(|surge| surge.0);
+    let (rate, lasts) = (scenario.load.rate, scenario.load.lasts);
+    let mut stages = Vec::new();
+    let mut now = Duration::ZERO;
+    for (from, to, id, high) in surges {
+        stages.extend(stage("steady", rate, from.saturating_sub(now), false));
+        stages.extend(stage(&id, high, to.min(lasts).saturating_sub(from.max(now)), true));
+        now = now.max(to);
+    }
+    stages.extend(stage("steady", rate, lasts.saturating_sub(now), false));
+    stages
 }
 
 /// Two acts that touch one target at one time.
@@ -221,6 +253,20 @@ mod tests {
 
     fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_surge_is_a_stage_of_the_load_and_the_rest_keeps_its_rate() {
+        let mut calm = scenario("calm", "redis", 10, 15, 5);
+        let stages_of = |scenario: &Scenario| -> Vec<(f64, u64, bool)> {
+            let stages = stages(scenario).into_iter();
+            stages.map(|stage| (stage.rate, stage.duration.as_secs(), stage.overload)).collect()
+        };
+        assert_eq!(stages_of(&calm), [(10.0, 3_000, false)]);
+        calm.faults[0].inject = Inject::Surge { rate: 500.0 };
+        assert_eq!(stages_of(&calm), [(10.0, 10, false), (500.0, 15, true), (10.0, 2_975, false)]);
+        calm.faults[0].start = Start::At(Duration::ZERO);
+        assert_eq!(stages_of(&calm), [(500.0, 15, true), (10.0, 2_985, false)]);
     }
 
     #[test]

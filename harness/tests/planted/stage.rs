@@ -88,7 +88,8 @@ pub fn job(scenario: Scenario, server: Option<&Path>) -> Job {
         server: server.map(Path::to_path_buf),
         toxiproxy: None,
     };
-    let mut job = conduct::job_of(scenario, &args).expect("a job");
+    let seed = scenario.seed;
+    let mut job = conduct::job_of(scenario, seed, &args).expect("a job");
     let mut profile = job.plan.profile;
     profile.slo = Slo { p95: ANY_LATENCY, p99: ANY_LATENCY, error_rate: 0.9, achieved_rate: 0.1 };
     profile.hard = Hard { p50: ANY_LATENCY, p95: ANY_LATENCY, p99: ANY_LATENCY };

@@ -9,8 +9,8 @@ use super::Lint;
 use crate::environment::ServiceName;
 use crate::scenario::evidence::Wanted;
 use crate::scenario::file;
-use crate::scenario::inject::{Inject as Written, ProcessFault};
-use crate::scenario::{Fault, Inject, Start, TARGETS, suggest};
+use crate::scenario::inject::{Inject as Written, LoadFault, ProcessFault};
+use crate::scenario::{Fault, Inject, LOAD, Start, TARGETS, suggest};
 
 impl Lint {
     pub(super) fn faults(&mut self, written: &file::Written) -> Vec<Fault> {
@@ -56,7 +56,13 @@ impl Lint {
             let message = format!("fault `{id}` is {} and cannot be one with its values", network.kind());
             self.say("S024", fault.inject.span(), message, "does nothing sensible", problem);
         }
-        if on == "runtime" && !process {
+        let callers = matches!(fault.inject.get_ref(), Written::Load(_));
+        if callers != (on == LOAD) {
+            let message = format!("fault `{id}` acts on `{on}`: a surge is of the load, and nothing else is");
+            let help = "write `on = \"load\"` with `inject.surge`, or choose another fault".to_owned();
+            self.say("S023", fault.on.span(), message, "not what it acts on", help);
+        }
+        if on == "runtime" && !process && !callers {
             let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
             let help = "use kill, pause or terminate, or act on postgres, redis or nats".to_owned();
             self.say("S023", fault.on.span(), message, "has no link", help);
@@ -70,6 +76,14 @@ impl Lint {
             Written::Wire(fault) => (Inject::Wire(fault), None),
             Written::Process(ProcessFault::Kill { restart_after }) => (Inject::Kill, Some(restart_after)),
             Written::Process(ProcessFault::Pause {}) => (Inject::Pause, None),
+            Written::Load(LoadFault::Surge { arrival }) => {
+                let rate = super::load::rate(&arrival).unwrap_or_else(|| {
+                    let message = format!("fault `{}` has no rate in `{arrival}`", fault.id.get_ref());
+                    self.say("S024", fault.inject.span(), message, "not a rate", super::load::RATE.to_owned());
+                    1.0
+                });
+                (Inject::Surge { rate }, None)
+            }
             Written::Process(ProcessFault::Terminate { grace, restart_after }) => {
                 (Inject::Terminate { grace }, Some(restart_after))
             }
@@ -136,6 +150,7 @@ impl Lint {
             corrupted_bytes: e.min_corrupted_bytes,
             duplicated_bytes: e.min_duplicated_bytes,
             processes: e.min_processes,
+            arrivals: e.min_arrivals,
             matched: e.min_matched,
             acted: e.min_acted,
         };
@@ -156,6 +171,7 @@ fn default_evidence(inject: &Inject) -> Wanted {
         Inject::Network(fault) => of_link(fault),
         Inject::Wire(_) => Wanted { acted: 1, ..none },
         Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
+        Inject::Surge { .. } => Wanted { arrivals: 1, ..none },
     }
 }
 
