@@ -20,6 +20,7 @@ mod proxies;
 mod redis;
 mod server;
 pub mod settings;
+pub mod stub;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,7 +3,7 @@
 //! A figure that cannot be read (the process is gone, the page does not answer) is left out, not guessed. Health is
 //! recorded when it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -33,17 +33,19 @@ const SERIES: [(&str, &str); 9] = [
     ("runtime.job_executions", "job_executions_total"),
 ];
 
-/// Starts both watchers; they end with `cancel`. `server_pid` is asked each time, because a fault may restart the
+/// Starts both watchers; they end with `cancel`. `wanted` are further series of the metrics page, `name` or
+/// `name{label=value}`. `server_pid` is asked each time, because a fault may restart the
 /// server.
 pub fn spawn(
     recorder: Recorder,
     server_pid: impl Fn() -> Option<i32> + Send + Sync + 'static,
     base_url: &str,
+    wanted: BTreeSet<String>,
     cancel: CancellationToken,
 ) -> anyhow::Result<JoinHandle<()>> {
     let http = reqwest::Client::builder().timeout(PAGE_TIMEOUT).build().context("build a client")?;
     let base = base_url.trim_end_matches('/').to_string();
-    let samples = sample(recorder.clone(), server_pid, http.clone(), format!("{base}/metrics"));
+    let samples = sample(recorder.clone(), server_pid, http.clone(), format!("{base}/metrics"), wanted);
     let health = watch(recorder, http, base);
     Ok(tokio::spawn(async move {
         tokio::select! {
@@ -59,6 +61,7 @@ async fn sample(
     server_pid: impl Fn() -> Option<i32>,
     http: reqwest::Client,
     metrics_url: String,
+    wanted: BTreeSet<String>,
 ) {
     let mut tick = tokio::time::interval(SAMPLE_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -76,6 +79,12 @@ async fn sample(
         for (series, metric) in SERIES {
             if let Some(value) = metrics.sum(metric, &[]) {
                 recorder.sample(series, value);
+            }
+        }
+        for series in &wanted {
+            let known = SERIES.iter().any(|(name, _)| name.strip_prefix("runtime.") == Some(series));
+            if let Some(value) = metrics.named(series).filter(|_| !known) {
+                recorder.sample(&format!("runtime.{series}"), value);
             }
         }
         for dependency in ["database", "postgres", "redis", "nats"] {

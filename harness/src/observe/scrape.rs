@@ -69,6 +69,15 @@ impl Metrics {
         Some(values.sum())
     }
 
+    /// Sum of the series that `text` names: `name`, or `name{label=value,…}`.
+    pub fn named(&self, text: &str) -> Option<f64> {
+        let Some((name, selector)) = text.split_once('{') else { return self.sum(text, &[]) };
+        let labels = selector.strip_suffix('}')?.split(',');
+        let labels: Option<Vec<(&str, &str)>> =
+            labels.map(|label| Some((label.split_once('=')?.0.trim(), label.split_once('=')?.1.trim()))).collect();
+        self.sum(name, &labels?)
+    }
+
     /// One line for each family, without values: `name type {label,label}`.
     pub fn schema(&self) -> String {
         let mut lines = String::new();
@@ -165,6 +174,21 @@ odd line that is no metric at all
         assert_eq!(metrics.sum("latency_seconds_count", &[]), Some(5.0));
         assert_eq!(metrics.sum("loose", &[]), Some(7.5));
         assert_eq!(metrics.sum("absent", &[]), None);
+    }
+
+    #[test]
+    fn a_series_is_named_as_a_scenario_writes_it() {
+        let metrics = Metrics::parse("a_total{x=\"1\",y=\"2\"} 3\na_total{x=\"1\",y=\"3\"} 4\nb 5\n");
+        for (text, value) in [
+            ("a_total{x=1}", Some(7.0)),
+            ("a_total{x=1,y=3}", Some(4.0)),
+            ("b", Some(5.0)),
+            ("a_total{x=2}", None),
+            ("a_total{x}", None),
+            ("a_total{x=1", None),
+        ] {
+            assert_eq!(metrics.named(text), value, "{text}");
+        }
     }
 
     #[test]

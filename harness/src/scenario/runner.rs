@@ -22,6 +22,7 @@ use super::possible;
 use super::probe::{self, Probe};
 use super::readback::{self, FinalState, Sources};
 use super::subscribers::Subscribers;
+use super::check::Subject;
 use super::window::{Phases, Span};
 use super::{Inject, Invariants, Scenario, judge, timeline};
 use crate::environment::{
@@ -73,6 +74,21 @@ impl Job {
             _ => None,
         });
         on_messages.collect()
+    }
+
+    /// Series that the scenarios look at.
+    fn series(&self) -> BTreeSet<String> {
+        let checks = |scenario: &Scenario| {
+            let expected = scenario.expectations.iter().flat_map(|expectation| expectation.checks.clone());
+            expected.chain(scenario.steady_state.checks.clone()).collect::<Vec<_>>()
+        };
+        let checks = self.scenarios.iter().flat_map(checks);
+        let checked = checks.filter_map(|check| match check.subject {
+            Subject::Series { series, .. } => Some(series),
+            Subject::Metric { .. } | Subject::Http { .. } => None,
+        });
+        let drained = self.scenarios.iter().flat_map(|scenario| scenario.recover.drain.series.clone());
+        checked.chain(drained).collect()
     }
 }
 
@@ -186,7 +202,8 @@ impl UnderWay<'_> {
         let _watchers = watch.clone().drop_guard();
         let control = self.environment.control("runtime").context("the environment has no server")?;
         let base_url = self.environment.server().base_url();
-        sampler::spawn(recorder.clone(), move || control.pid(), &base_url, watch.clone())?;
+        let wanted = self.job.series();
+        sampler::spawn(recorder.clone(), move || control.pid(), &base_url, wanted, watch.clone())?;
         live::spawn(recorder.clone(), watch.clone());
         let prober = tokio::spawn(ask(self.paths(), base_url.clone(), self.run.clone(), watch.clone()));
 
