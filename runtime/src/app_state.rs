@@ -33,14 +33,17 @@ use crate::migration::rollout::Rollouts;
 use crate::migration::rollout::metrics::RolloutMetrics;
 use crate::observability::health::HealthChecker;
 use crate::observability::metrics::Metrics;
-use crate::outbox::Relay;
 use crate::outbox::metrics::OutboxMetrics;
+use crate::outbox::{Gate, Relay};
 use crate::queue::Queue;
 use crate::queue::fallback::Fallback;
 use crate::queue::metrics::QueueMetrics;
 use crate::queue::redis::RedisQueue;
 use crate::queue::worker::{self, Worker as JobWorker};
+use crate::resilience::breaker;
 use crate::resilience::degradation::{DegradationMetrics, Registrar};
+use crate::resilience::dependency::{self, CallMetrics, Dependency};
+use crate::resilience::retry::{Policy, Strategy};
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::{Caller, Guards};
 use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
@@ -138,10 +141,12 @@ impl AppState {
     pub async fn build(config: &Config, metrics: &Metrics) -> Result<Self, Error> {
         let persisted = Arc::new(persisted_operations(config)?);
         let degradations = Registrar::new(metrics.area(DegradationMetrics::register), Arc::new(SystemClock));
-        let postgres = make_postgres(config)?;
+        let calls = metrics.area(CallMetrics::register);
+        let [for_postgres, for_redis, for_nats] = dependencies(config, &calls);
+        let postgres = make_postgres(config)?.with_dependency(for_postgres);
         metrics.area(|registry| registry.register_collector(Box::new(PoolCollector::new(postgres.clone()))));
-        let redis = make_redis(config)?;
-        let nats = make_nats(config).await?;
+        let redis = make_redis(config)?.with_dependency(for_redis);
+        let nats = make_nats(config).await?.with_dependency(for_nats);
 
         let queue_metrics = metrics.area(QueueMetrics::register);
         let fallback_enabled = config.cache.redis.fallback_enabled;
@@ -154,7 +159,8 @@ impl AppState {
         let (flags, cohorts) = (flags::of_database(config, &postgres, metrics), Cohorts::default());
         let rollouts = Rollouts::new(&postgres, cohorts.clone(), metrics.area(RolloutMetrics::register));
         let behind = Gates { flags: flags.service.clone(), cohorts };
-        let served = serve(config, &postgres, &queue, cache.clone(), behind, metrics).await?;
+        let gate = Gate::default();
+        let served = serve(config, &postgres, &queue, cache.clone(), (behind, gate.clone()), metrics).await?;
         let jobs = JobWorker {
             queue: redis_queue,
             executor: Arc::new(FunctionExecutor { postgres: postgres.clone(), served: served.clone() }),
@@ -174,6 +180,8 @@ impl AppState {
             poll_interval: config.outbox.poll_interval,
             batch: config.outbox.batch,
             degraded: degradations.component("events", "events wait in the outbox"),
+            max_pending: config.outbox.max_pending.into(),
+            gate,
         };
         Ok(Self {
             served,
@@ -318,7 +326,7 @@ async fn serve(
     postgres: &Postgres,
     queue: &Queue,
     cache: Option<ResponseCache>,
-    behind: Gates,
+    (behind, gate): (Gates, Gate),
     metrics: &Metrics,
 ) -> Result<Served, Error> {
     let table = &config.graphql;
@@ -338,6 +346,7 @@ async fn serve(
         subject_prefix: config.nats.subject_prefix.clone(),
         guards: Guards::default(),
         behind,
+        gate,
     };
     let source = Source {
         path: table.schema.clone(),
@@ -364,6 +373,35 @@ where
     F: Fn(S, CancellationToken) -> W + Send + Sync + 'static,
 {
     (name, Box::new(move |stop| run(service.clone(), stop).boxed()))
+}
+
+/// How postgres, redis and nats are asked.
+fn dependencies(config: &Config, metrics: &CallMetrics) -> [Dependency; 3] {
+    let clock = Arc::new(SystemClock);
+    let (breakers, bulkheads) = (&config.resilience.breakers, &config.resilience.bulkheads);
+    // A connection of the pool that is lost costs one retry, and all may be lost at once.
+    let connections = config.database.max_connections;
+    let again = Policy {
+        strategy: Strategy::Exponential(std::time::Duration::from_millis(100)),
+        longest: std::time::Duration::from_secs(1),
+        attempts: 3,
+    };
+    [
+        ("postgres", &breakers.postgres, u32::MAX >> 4, connections),
+        ("redis", &breakers.redis, bulkheads.redis, 10),
+        ("nats", &breakers.nats, bulkheads.nats, 10),
+    ]
+    .map(|(service, table, in_flight_max, retry_reserve)| {
+        let breaker = breaker::Settings {
+            failure_threshold: table.failure_threshold,
+            window: table.window,
+            timeout: table.timeout,
+            success_threshold: table.success_threshold,
+            forgiving: true,
+        };
+        let settings = dependency::Settings { breaker, in_flight_max, retry: again, retry_reserve };
+        Dependency::new(service, settings, clock.clone(), metrics)
+    })
 }
 
 fn make_postgres(config: &Config) -> Result<Postgres, postgres::Error> {

@@ -55,6 +55,7 @@ impl Shop {
             subject_prefix: "shop".to_owned(),
             guards: Guards::default(),
             behind: Gates::default(),
+            gate: fraiseql_runtime::outbox::Gate::default(),
         };
         let metrics = Metrics::new().area(EngineMetrics::register);
         let engine = Engine::new(compiled.schema, postgres, None, None, settings, metrics);

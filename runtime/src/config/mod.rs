@@ -17,6 +17,7 @@ pub mod logging;
 pub mod nats;
 pub mod outbox;
 pub mod queue;
+pub mod resilience;
 pub mod server;
 pub mod source;
 pub mod units;
@@ -45,6 +46,7 @@ pub struct Tables {
     pub graphql: graphql::GraphQl,
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
+    pub resilience: resilience::Resilience,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -62,6 +64,7 @@ pub struct Config {
     pub graphql: graphql::GraphQl,
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
+    pub resilience: resilience::Resilience,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -136,6 +139,7 @@ impl Config {
             graphql,
             auth,
             feature_flags,
+            resilience,
             health,
             logging,
         } = tables;
@@ -149,6 +153,7 @@ impl Config {
             graphql,
             auth,
             feature_flags,
+            resilience,
             health,
             logging,
             urls,
@@ -172,6 +177,7 @@ impl Tables {
         self.graphql.subscriptions.check(&mut checks.table("graphql.subscriptions"));
         self.auth.check(&mut checks.table("auth"));
         self.feature_flags.check(&mut checks.table("feature_flags"));
+        self.resilience.check(checks);
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }

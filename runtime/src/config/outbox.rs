@@ -15,11 +15,13 @@ pub struct Outbox {
     pub poll_interval: Duration,
     /// Rows published in one round.
     pub batch: u32,
+    /// So many events may wait for the stream; with more, whatever would add one is refused until there are fewer.
+    pub max_pending: u32,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { poll_interval: Duration::from_millis(200), batch: 200 }
+        Self { poll_interval: Duration::from_millis(200), batch: 200, max_pending: 1_000_000 }
     }
 }
 
@@ -27,5 +29,6 @@ impl Outbox {
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
         checks.duration("poll_interval", self.poll_interval, "1ms", "1m");
         checks.count("batch", u64::from(self.batch), 1..=10_000);
+        checks.count("max_pending", u64::from(self.max_pending), 1..=1_000_000_000);
     }
 }

@@ -100,6 +100,7 @@ impl Inner {
                 errors: kept.errors.map(|errors| errors.to_vec()),
                 away: false,
                 refused: false,
+                retry_after: None,
             },
             Err(unkept) => unkept.output,
         }

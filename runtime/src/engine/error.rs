@@ -2,6 +2,8 @@
 //!
 //! What happened inside goes to the log; nothing of SQL, addresses or rows is in a message.
 
+use std::time::Duration;
+
 use async_graphql::{Pos, ServerError};
 use serde_json::{Map, Value, json};
 
@@ -9,6 +11,7 @@ use super::plan::error::Refusal;
 use super::render::{FieldError, Step};
 use super::schema::model::Schema;
 use crate::error::{Classify, ErrorKind, chain};
+use crate::resilience::dependency::Refused;
 use crate::storage::postgres;
 
 /// An error in an answer.
@@ -26,6 +29,8 @@ pub struct Failure {
     pub path: Vec<Step>,
     /// Whether it is our fault and not the caller's.
     pub ours: bool,
+    /// Nothing was done, since a dependency is not asked now; when it may be.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -39,6 +44,7 @@ impl Failure {
             locations,
             path: Vec::new(),
             ours: false,
+            retry_after: None,
         }
     }
 
@@ -51,6 +57,7 @@ impl Failure {
             locations: error.locations.clone(),
             path: Vec::new(),
             ours: false,
+            retry_after: None,
         }
     }
 
@@ -63,6 +70,7 @@ impl Failure {
             locations: Vec::new(),
             path: Vec::new(),
             ours: !kind.is_refusal(),
+            retry_after: None,
         }
     }
 
@@ -106,13 +114,20 @@ impl Failure {
     }
 }
 
-/// What an error of the database is to the caller.
+/// What an error of the database is to the caller. `wrote`: the call it belongs to may have changed something.
 pub fn of_database(schema: &Schema, error: &postgres::Error, wrote: bool) -> Failure {
     if let Some(failure) = of_constraint(schema, error) {
         tracing::debug!(error = %chain(error), code = failure.code, "operation refused");
         return failure;
     }
-    let kind = error.kind();
+    if let (postgres::Error::Refused(Refused::Open(open)), false) = (error, wrote) {
+        tracing::debug!(error = %chain(error), "operation refused");
+        let failure = Failure::of_kind(ErrorKind::CircuitBreakerOpen, open.to_string());
+        return Failure { retry_after: Some(open.retry_after), ..failure };
+    }
+    // Of a call with several steps some were done before this one was refused.
+    let kind =
+        if error.kind() == ErrorKind::CircuitBreakerOpen { ErrorKind::Unavailable } else { error.kind() };
     let may = if wrote { "; it may have been done" } else { "" };
     let message = match kind {
         ErrorKind::Timeout => format!("no answer in time{may}"),

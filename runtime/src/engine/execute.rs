@@ -1,5 +1,7 @@
 //! Runs a plan: the roots of a query at the same time, those of a mutation one after another.
 
+use std::time::Duration;
+
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field as Given, OperationDefinition, OperationType, Selection,
     SelectionSet,
@@ -127,6 +129,10 @@ impl Inner {
         sizes: &[u32],
     ) -> Result<Done, Failure> {
         let variables = &planned.variables;
+        if write.event.is_some() && self.settings.gate.is_shut() {
+            let message = "too many events wait to be sent; nothing was done";
+            return Err(Failure::of_kind(ErrorKind::ServiceDegraded, message));
+        }
         let mut call = self.call(write, variables)?;
         let rows = match self.rows(&write.change, sizes, variables, &call, false).await {
             Ok(rows) => rows,
@@ -178,7 +184,8 @@ impl Inner {
         {
             return Ok(done);
         }
-        Err(failed.failure(self, true))
+        let wrote = !failed.is_refused();
+        Err(failed.failure(self, wrote))
     }
 
     /// The answer that the key got when it was used first; `None` when it was not used.
@@ -269,6 +276,11 @@ pub(super) enum Failed {
 }
 
 impl Failed {
+    /// Whether the database was not asked.
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Database(crate::storage::postgres::Error::Refused(_)))
+    }
+
     pub(super) fn failure(self, inner: &Inner, wrote: bool) -> Failure {
         match self {
             Self::Refused(failure) => failure,
@@ -359,6 +371,8 @@ pub(super) struct Output {
     pub(super) away: bool,
     /// Whether every root field was refused, so that nothing was changed.
     pub(super) refused: bool,
+    /// Set when nothing was done, since what each root field needs is not asked now: when it may be.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Output {
@@ -373,7 +387,7 @@ impl Output {
             body.extend_from_slice(errors);
         }
         body.push(b'}');
-        Answer { body, stage: Stage::Executed, failed: self.failed }
+        Answer { body, stage: Stage::Executed, failed: self.failed, retry_after: self.retry_after }
     }
 }
 
@@ -394,19 +408,25 @@ pub(super) fn assemble(roots: &[RootPlan], done: Vec<Done>, mut failures: Vec<Fa
         }
         data.push(b'}');
     }
+    // The longest wait, if each root field has to wait; one that does not was answered.
+    let waits =
+        done.iter().map(|done| done.failures.iter().map(|failure| failure.retry_after).max().flatten());
+    let retry_after = waits.collect::<Option<Vec<_>>>().and_then(|waits| waits.into_iter().max());
     let refused = done.iter().all(|done| !done.failures.is_empty() && done.failures.iter().all(|f| !f.ours));
     failures.extend(done.into_iter().flat_map(|done| done.failures));
     let errors = (!failures.is_empty()).then(|| {
         let errors: Vec<_> = failures.iter().map(Failure::json).collect();
         serde_json::to_vec(&errors).unwrap_or_else(|_| b"[]".to_vec())
     });
-    let away = [ErrorKind::Unavailable, ErrorKind::Timeout].map(ErrorKind::code);
+    let away =
+        [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::CircuitBreakerOpen].map(ErrorKind::code);
     Output {
         data,
         errors,
         failed: failures.iter().any(|failure| failure.ours),
         away: failures.iter().any(|failure| away.contains(&&*failure.code)),
         refused,
+        retry_after,
     }
 }
 

@@ -32,6 +32,7 @@ pub mod subscription;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::Variables;
 use async_graphql::parser::types::OperationType;
@@ -49,6 +50,7 @@ use self::schema::model::Schema;
 use crate::cache::response::ResponseCache;
 use crate::feature_flags::FeatureFlagService;
 use crate::feature_flags::cohorts::{Cohorts, Gate};
+use crate::outbox;
 use crate::queue::Queue;
 use crate::security::guard::{Caller, Guards};
 use crate::storage::postgres::Postgres;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub guards: Guards,
     /// Flags that the schema may name.
     pub behind: Gates,
+    /// Whether a mutation may add an event.
+    pub gate: outbox::Gate,
 }
 
 /// What decides for fields behind flags, and counts them.
@@ -119,6 +123,8 @@ pub struct Answer {
     pub stage: Stage,
     /// Whether one of its errors is ours.
     pub failed: bool,
+    /// Nothing of it was done, since what it needs is not asked now; after this time it may be.
+    pub retry_after: Option<Duration>,
 }
 
 /// The engine. Clones share everything.
@@ -221,5 +227,5 @@ fn refused(failures: &[Failure]) -> Answer {
     } else {
         Stage::Refused
     };
-    Answer { body, stage, failed: failures.iter().any(|failure| failure.ours) }
+    Answer { body, stage, failed: failures.iter().any(|failure| failure.ours), retry_after: None }
 }

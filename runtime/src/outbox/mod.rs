@@ -9,6 +9,7 @@ pub mod error;
 pub mod metrics;
 mod store;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use self::metrics::OutboxMetrics;
 use self::store::Event;
 use crate::error::chain;
 use crate::ids::EventId;
+use crate::resilience::breaker::State;
 use crate::resilience::degradation::Component;
 use crate::storage::nats::{self, Nats};
 use crate::storage::postgres::Postgres;
@@ -56,6 +58,41 @@ pub struct Relay {
     pub batch: u32,
     /// Told when the stream takes no events, and when it does again.
     pub degraded: Component,
+    /// So many events may wait.
+    pub max_pending: u64,
+    /// Shut while more do.
+    pub gate: Gate,
+}
+
+/// Whether an event may be added: the outbox lives in the database, and must not fill its disk while NATS is away. Open
+/// at first. Clones share it.
+///
+/// It follows the count of the waiting events, which is taken once a second, so that some more may come.
+#[derive(Debug, Clone, Default)]
+pub struct Gate {
+    shut: Arc<AtomicBool>,
+}
+
+impl Gate {
+    /// Whether no event may be added now.
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
+    }
+
+    fn follow(&self, pending: i64, max_pending: u64) {
+        let shut = u64::try_from(pending).is_ok_and(|pending| pending > max_pending);
+        if self.shut.swap(shut, Ordering::Relaxed) != shut {
+            if shut {
+                tracing::error!(
+                    pending,
+                    max_pending,
+                    "the outbox is full: what would add an event is refused"
+                );
+            } else {
+                tracing::info!(pending, max_pending, "the outbox takes events again");
+            }
+        }
+    }
 }
 
 impl Relay {
@@ -89,6 +126,7 @@ impl Relay {
             match store::pending(&self.postgres).await {
                 Ok(pending) => {
                     self.metrics.pending.set(pending);
+                    self.gate.follow(pending, self.max_pending);
                 }
                 Err(error) => tracing::debug!(error = %chain(&error), "could not count the outbox"),
             }
@@ -106,7 +144,16 @@ impl Relay {
             self.degraded.degraded("nats is away");
             return Err(nats::Error::Disconnected.into());
         }
-        let events = store::claim(&self.postgres, self.batch, LEASE).await?;
+        // Of what would not be sent nothing is claimed; while one call at a time is tried, one event.
+        let batch = match self.nats.breaker() {
+            State::Closed => self.batch,
+            State::HalfOpen => 1,
+            State::Open => {
+                self.degraded.degraded("nats does not take events");
+                return Ok(0);
+            }
+        };
+        let events = store::claim(&self.postgres, batch, LEASE).await?;
         if events.is_empty() {
             self.degraded.restored();
             return Ok(0);
@@ -181,5 +228,20 @@ impl Relay {
             }
         }
         (published, unsent, failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_shut_while_more_wait_than_may() {
+        let gate = Gate::default();
+        let seen = [0, 3, 4, 100, 3].map(|pending| {
+            gate.follow(pending, 3);
+            gate.is_shut()
+        });
+        assert_eq!(seen, [false, false, true, true, false]);
     }
 }

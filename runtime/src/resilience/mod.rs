@@ -6,5 +6,6 @@
 pub mod backoff;
 pub mod breaker;
 pub mod degradation;
+pub mod dependency;
 pub mod retry;
 pub mod timeout;

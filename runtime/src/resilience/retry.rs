@@ -99,6 +99,19 @@ pub enum Reason {
     Budget,
 }
 
+impl Reason {
+    /// The label of metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::NotIdempotent => "not_idempotent",
+            Self::Attempts => "attempts",
+            Self::Deadline => "deadline",
+            Self::Budget => "budget",
+        }
+    }
+}
+
 /// Decides what follows from a failed call. Only a decision for a retry takes from the budget.
 pub fn decide(policy: &Policy, failed: &Failed, budget: &Budget, rng: &mut impl Rng) -> Decision {
     if !failed.kind.is_retryable() {
@@ -126,6 +139,8 @@ pub fn decide(policy: &Policy, failed: &Failed, budget: &Budget, rng: &mut impl 
 pub struct Budget {
     /// In hundredths of a retry.
     credit: Mutex<u64>,
+    /// What can be saved up, in hundredths.
+    most: u64,
 }
 
 /// Hundredths of a retry for each call.
@@ -136,15 +151,21 @@ const RESERVE: u64 = 10;
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { credit: Mutex::new(RESERVE * RETRY) }
+        Self::with_reserve(RESERVE as u32)
     }
 }
 
 impl Budget {
+    /// One that allows so many retries at once, before any call and whenever so many were saved up.
+    pub fn with_reserve(retries: u32) -> Self {
+        let most = u64::from(retries) * RETRY;
+        Self { credit: Mutex::new(most), most }
+    }
+
     /// A call is made for the first time.
     pub fn call(&self) {
         let mut credit = self.credit.lock();
-        *credit = (*credit + SHARE).min(RESERVE * RETRY);
+        *credit = (*credit + SHARE).min(self.most);
     }
 
     fn take(&self) -> bool {

@@ -13,15 +13,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::connection::State;
+use async_nats::connection::State as ConnectionState;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::error::{Classify, ErrorKind, chain};
+use crate::resilience::breaker::{Outcome, State};
+use crate::resilience::dependency::{Dependency, Refused};
 
 /// A server that does not answer two pings in a row is given up.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +41,9 @@ pub enum Error {
     /// The URL is not one of NATS, or its options are wrong.
     #[error("could not set up the nats client")]
     Setup(#[source] Cause),
+    /// It is not asked now. Nothing was sent.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// There is no connection now. Nothing was sent.
     #[error("nats is not connected")]
     Disconnected,
@@ -59,6 +65,7 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Setup(_) => ErrorKind::Internal,
+            Self::Refused(refused) => refused.kind(),
             Self::Disconnected | Self::Failed { .. } => ErrorKind::Unavailable,
             Self::Timeout => ErrorKind::Timeout,
         }
@@ -84,6 +91,7 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Nats {
     shared: Arc<Shared>,
+    dependency: Dependency,
 }
 
 struct Shared {
@@ -113,33 +121,60 @@ impl Nats {
             .ack_timeout(options.publish_timeout)
             .build(client.clone());
         let (stream_ensured, ensuring) = (AtomicBool::new(false), Mutex::new(()));
-        Ok(Self { shared: Arc::new(Shared { client, context, options, stream_ensured, ensuring }) })
+        let shared = Arc::new(Shared { client, context, options, stream_ensured, ensuring });
+        Ok(Self { shared, dependency: Dependency::unlimited("nats") })
+    }
+
+    /// The same connection, asked through the dependency's breaker and bulkhead.
+    #[must_use]
+    pub fn with_dependency(self, dependency: Dependency) -> Self {
+        Self { dependency, ..self }
+    }
+
+    /// What the breaker does now.
+    pub fn breaker(&self) -> State {
+        self.dependency.breaker().state()
     }
 
     /// Whether messages can be sent now.
     pub fn is_connected(&self) -> bool {
-        self.shared.client.connection_state() == State::Connected
+        self.shared.client.connection_state() == ConnectionState::Connected
     }
 
     /// Publishes and waits until the stream holds the message. `message_id` makes a repetition harmless.
+    /// It is made again within the same time, as often as the policy says.
     pub async fn publish(&self, subject: String, message_id: &str, payload: Bytes) -> Result<(), Error> {
-        self.ensure_stream().await?;
-        let published = self.within("publish", self.publish_once(subject, message_id, payload)).await;
-        if published.is_err() {
-            self.shared.stream_ensured.store(false, Ordering::Relaxed);
-        }
-        published
+        let deadline = Instant::now() + self.shared.options.publish_timeout;
+        let publish = || async {
+            self.ensure_stream().await?;
+            let published = self.publish_once(subject.clone(), message_id, payload.clone());
+            let published = self.within("publish", deadline, published).await;
+            if published.is_err() {
+                self.shared.stream_ensured.store(false, Ordering::Relaxed);
+            }
+            published
+        };
+        self.dependency.call(deadline, true, outcome, publish).await
     }
 
-    /// Whether JetStream answers.
+    /// Whether JetStream answers; past the breaker.
     pub async fn ping(&self) -> Result<(), Error> {
+        let probe = self.dependency.breaker().probe();
+        let result = self.ask_account().await;
+        if let Some(probe) = probe {
+            probe.ends(outcome(&result));
+        }
+        result
+    }
+
+    async fn ask_account(&self) -> Result<(), Error> {
         self.must_be_connected()?;
         let asked = async {
             let request = self.shared.client.request(ACCOUNT_INFO, Bytes::new()).await;
             let answer = request.map_err(|error| failed("ask for its account", error))?.payload;
             read_account(&answer)
         };
-        self.within("ask for its account", asked).await
+        self.within("ask for its account", self.soon(), asked).await
     }
 
     /// Gives up a connection that is open and silent, so that the client dials again.
@@ -164,7 +199,7 @@ impl Nats {
         if self.shared.stream_ensured.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.within("make the stream", async {
+        self.within("make the stream", self.soon(), async {
             let _one_at_a_time = self.shared.ensuring.lock().await;
             if self.shared.stream_ensured.load(Ordering::Relaxed) {
                 return Ok(());
@@ -208,16 +243,31 @@ impl Nats {
         if self.is_connected() { Ok(()) } else { Err(Error::Disconnected) }
     }
 
+    /// When a request that is made now is given up.
+    fn soon(&self) -> Instant {
+        Instant::now() + self.shared.options.publish_timeout
+    }
+
     async fn within<T>(
         &self,
         action: &'static str,
+        deadline: Instant,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let answered = tokio::time::timeout(self.shared.options.publish_timeout, work).await;
+        let answered = tokio::time::timeout_at(deadline, work).await;
         answered.unwrap_or_else(|_| {
             tracing::debug!(action, "nats did not answer in time");
             Err(Error::Timeout)
         })
+    }
+}
+
+/// What a result tells of NATS. Without a connection nothing was asked.
+fn outcome<T>(result: &Result<T, Error>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(Error::Timeout | Error::Failed { .. }) => Outcome::Fault,
+        Err(Error::Setup(_) | Error::Refused(_) | Error::Disconnected) => Outcome::Unknown,
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! Promises: a connection goes back to the pool only after the server has answered its statement; one whose
 //! statement timed out, failed on the wire or was dropped half-way is closed and its permit is free at once. A read
-//! that lost its connection is tried once more on a fresh one, a write never: it may have been done.
+//! that lost its connection is tried once more on a fresh one, within the budget of retries, a write never: it may have been
+//! done.
 //! A statement is its own transaction; whoever needs more than one row changed says so in one statement.
 //!
 //! Behind a pooler that lends its connections to the server for a transaction at a time, every statement is a transaction
 //! in so many words, and no statement stays prepared: sqlx prepares and runs in two messages, between which such a pooler
 //! may change the connection. That costs two round trips more for each statement.
+//!
+//! Each call asks the database's breaker first, and again when it had to wait for a connection: while the database is away
+//! nobody queues for it. The pool is its bulkhead.
 //!
 //! Why not sqlx's pool: it pings each connection when it is handed back, which costs a round trip a statement and,
 //! with a silent peer, waits without a deadline and never gives the permit back (sqlx issue 4349).
@@ -28,6 +32,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, Postgres as Db};
 use tokio_util::sync::CancellationToken;
 
 use pool::{Lease, Pool};
+
+use crate::error::Classify;
+use crate::resilience::dependency::{Dependency, Refused};
+use crate::resilience::retry::{Failed, Policy, Strategy};
 
 /// A statement whose rows become `O`.
 pub type Statement<'q, O> = QueryAs<'q, Db, O, PgArguments>;
@@ -50,7 +58,12 @@ pub struct Postgres {
     lending: Lending,
     /// Begins a statement's transaction where connections are lent for one.
     begin: Arc<str>,
+    dependency: Dependency,
 }
+
+/// A read that lost its connection is made once more, at once: there is nothing to wait for.
+const READ_AGAIN: Policy =
+    Policy { strategy: Strategy::Fixed(Duration::ZERO), longest: Duration::ZERO, attempts: 2 };
 
 impl Postgres {
     /// A handle that connects when it is first used. `url` is a `postgres://` URL; the error does not repeat it.
@@ -71,7 +84,14 @@ impl Postgres {
         };
         // One message, so that the limit costs no round trip of its own.
         let begin = format!("BEGIN; SET LOCAL statement_timeout = {statement_timeout}").into();
-        Ok(Self { pool: Pool::new(options, limits), query_timeout, lending, begin })
+        let dependency = Dependency::unlimited("postgres");
+        Ok(Self { pool: Pool::new(options, limits), query_timeout, lending, begin, dependency })
+    }
+
+    /// The same pool, asked through the dependency's breaker.
+    #[must_use]
+    pub fn with_dependency(self, dependency: Dependency) -> Self {
+        Self { dependency, ..self }
     }
 
     /// Runs a statement that changes nothing. `make` is called again for the one retry that a lost connection gets.
@@ -82,15 +102,7 @@ impl Postgres {
     where
         O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
     {
-        let lease = self.pool.acquire().await?;
-        match self.fetch(lease, make()).await {
-            Err(error) if error.lost_connection() => {
-                tracing::debug!(error = %crate::error::chain(&error), "read lost its connection, trying a fresh one");
-                let lease = self.pool.acquire_fresh().await?;
-                self.fetch(lease, make()).await
-            }
-            result => result,
-        }
+        self.reading(true, |lease| self.fetch(lease, make())).await
     }
 
     /// Runs a statement that may change something; an error other than a constraint violation means that it may
@@ -99,21 +111,66 @@ impl Postgres {
     where
         O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
     {
-        let lease = self.pool.acquire().await?;
-        self.fetch(lease, statement).await
+        self.once(true, |lease| self.fetch(lease, statement)).await
     }
 
     /// Like [`write`](Self::write) for a statement without rows; answers how many rows it changed.
     pub async fn execute(&self, statement: Query<'_, Db, PgArguments>) -> Result<u64, Error> {
-        let mut lease = self.pool.acquire().await?;
-        let work = async {
-            let connection = lease.connection();
-            self.begin(connection).await?;
-            let result = statement.persistent(self.prepares()).execute(&mut *connection).await;
-            self.end(connection, result).await
+        let run = async |mut lease: Lease| {
+            let work = async {
+                let connection = lease.connection();
+                self.begin(connection).await?;
+                let result = statement.persistent(self.prepares()).execute(&mut *connection).await;
+                self.end(connection, result).await
+            };
+            let result = tokio::time::timeout(self.query_timeout, work).await;
+            settle(lease, result).map(|done| done.rows_affected())
         };
-        let result = tokio::time::timeout(self.query_timeout, work).await;
-        settle(lease, result).map(|done| done.rows_affected())
+        self.once(true, run).await
+    }
+
+    /// Runs what changes nothing, once more where it lost its connection and the budget allows it.
+    async fn reading<T, F>(&self, retried: bool, run: impl Fn(Lease) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.dependency.begin();
+        match self.once(true, &run).await {
+            Err(error) if retried && error.lost_connection() => {
+                let failed = Failed {
+                    kind: error.kind(),
+                    attempt: 0,
+                    idempotent: true,
+                    retry_after: None,
+                    left: self.query_timeout,
+                };
+                if self.dependency.again_by(&READ_AGAIN, &failed).is_none() {
+                    return Err(error);
+                }
+                tracing::debug!(error = %crate::error::chain(&error), "read lost its connection, trying a fresh one");
+                self.once(false, run).await
+            }
+            result => result,
+        }
+    }
+
+    /// Runs it on a connection, if the database is asked now.
+    async fn once<T, F>(&self, idle_will_do: bool, run: impl FnOnce(Lease) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let entered = self.dependency.enter()?;
+        let breaker = self.dependency.breaker();
+        let still = || if breaker.is_open() { Err(Refused::Open(breaker.refuse()).into()) } else { Ok(()) };
+        let (result, fresh) = match self.pool.lease(idle_will_do, still).await {
+            Ok(lease) => {
+                let fresh = lease.fresh;
+                (run(lease).await, fresh)
+            }
+            Err(error) => (Err(error), false),
+        };
+        entered.ends(error::outcome(&result, fresh));
+        result
     }
 
     async fn fetch<'q, O>(&self, mut lease: Lease, statement: Statement<'q, O>) -> Result<Vec<O>, Error>
@@ -138,15 +195,7 @@ impl Postgres {
         reading: bool,
         bind: &(dyn Fn() -> Result<PgArguments, sqlx::Error> + Send + Sync),
     ) -> Result<Vec<PgRow>, Error> {
-        let lease = self.pool.acquire().await?;
-        match self.fetch_rows(lease, sql, bind).await {
-            Err(error) if reading && error.lost_connection() => {
-                tracing::debug!(error = %crate::error::chain(&error), "read lost its connection, trying a fresh one");
-                let lease = self.pool.acquire_fresh().await?;
-                self.fetch_rows(lease, sql, bind).await
-            }
-            result => result,
-        }
+        self.reading(reading, |lease| self.fetch_rows(lease, sql, bind)).await
     }
 
     async fn fetch_rows(
@@ -207,9 +256,27 @@ impl Postgres {
         result
     }
 
-    /// Whether the database answers, by the same path as any statement.
+    /// Whether the database answers, by the same path as any statement but past the breaker.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.read(|| sqlx::query_as::<_, (i32,)>("SELECT 1")).await.map(drop)
+        let probe = self.dependency.breaker().probe();
+        let mut fresh = false;
+        let mut result = Err(Error::Exhausted);
+        for idle_will_do in [true, false] {
+            result = match self.pool.lease(idle_will_do, || Ok(())).await {
+                Ok(lease) => {
+                    fresh = lease.fresh;
+                    self.fetch(lease, sqlx::query_as::<_, (i32,)>("SELECT 1")).await.map(drop)
+                }
+                Err(error) => Err(error),
+            };
+            if fresh || !result.as_ref().is_err_and(Error::lost_connection) {
+                break;
+            }
+        }
+        if let Some(probe) = probe {
+            probe.ends(error::outcome(&result, fresh));
+        }
+        result
     }
 
     /// How many connections there are now.

@@ -2,7 +2,8 @@
 //!
 //! Promises: a command never waits for a connection: while there is none it fails at once, and a task reconnects in
 //! the background ([`Redis::maintain`]). A command that times out or loses its connection closes all connections,
-//! since a peer that is silent to one is silent to all; such a command may have been done.
+//! since a peer that is silent to one is silent to all; such a command may have been done. No command is made again here:
+//! every caller has a substitute that is there sooner (the spool, a miss, a limit in memory).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Classify, ErrorKind, chain};
+use crate::resilience::breaker::Outcome;
+use crate::resilience::dependency::{Dependency, Refused};
 
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
@@ -26,6 +29,9 @@ pub enum Error {
     /// The URL is not one of Redis.
     #[error("could not read the redis url")]
     Url(#[source] RedisError),
+    /// It is not asked now. Nothing was sent.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// There is no connection now. Nothing was sent.
     #[error("redis is not connected")]
     Disconnected,
@@ -41,6 +47,7 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Url(_) => ErrorKind::Internal,
+            Self::Refused(refused) => refused.kind(),
             Self::Disconnected => ErrorKind::Unavailable,
             Self::Timeout => ErrorKind::Timeout,
             Self::Command(error) if error.is_timeout() => ErrorKind::Timeout,
@@ -64,6 +71,7 @@ pub struct Limits {
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<Shared>,
+    dependency: Dependency,
 }
 
 struct Shared {
@@ -83,11 +91,25 @@ impl Redis {
     pub fn new(url: &str, limits: Limits) -> Result<Self, Error> {
         let client = Client::open(url).map_err(Error::Url)?;
         let (live, lost) = (RwLock::new(None), Notify::new());
-        Ok(Self { shared: Arc::new(Shared { client, limits, live, lost }) })
+        let dependency = Dependency::unlimited("redis");
+        Ok(Self { shared: Arc::new(Shared { client, limits, live, lost }), dependency })
+    }
+
+    /// The same connections, asked through the dependency's breaker and bulkhead.
+    #[must_use]
+    pub fn with_dependency(self, dependency: Dependency) -> Self {
+        Self { dependency, ..self }
     }
 
     /// Runs a script, loading it first where the server does not know it.
     pub async fn invoke<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
+        let entered = self.dependency.enter()?;
+        let result = self.invoke_now(script).await;
+        entered.ends(outcome(&result));
+        result
+    }
+
+    async fn invoke_now<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
         let (live, mut connection) = self.connection()?;
         let call = script.invoke_async(&mut connection);
         self.settle(&live, tokio::time::timeout(self.shared.limits.command_timeout, call).await)
@@ -95,14 +117,26 @@ impl Redis {
 
     /// Runs one command.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        let entered = self.dependency.enter()?;
+        let result = self.query_now(command).await;
+        entered.ends(outcome(&result));
+        result
+    }
+
+    async fn query_now<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         let (live, mut connection) = self.connection()?;
         let call = command.query_async(&mut connection);
         self.settle(&live, tokio::time::timeout(self.shared.limits.command_timeout, call).await)
     }
 
-    /// Whether Redis answers.
+    /// Whether Redis answers; past the breaker.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.query::<String>(&redis::cmd("PING")).await.map(drop)
+        let probe = self.dependency.breaker().probe();
+        let result = self.query_now::<String>(&redis::cmd("PING")).await.map(drop);
+        if let Some(probe) = probe {
+            probe.ends(outcome(&result));
+        }
+        result
     }
 
     /// Connects, and connects again with a growing delay whenever the connections were lost. Runs until `cancel`.
@@ -157,9 +191,7 @@ impl Redis {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if error.is_timeout() => Error::Timeout,
             Ok(Err(error)) => {
-                let lost =
-                    error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error();
-                if !lost {
+                if !is_lost(&error) {
                     return Err(Error::Command(error));
                 }
                 Error::Command(error)
@@ -169,6 +201,25 @@ impl Redis {
         self.shared.give_up(live);
         Err(error)
     }
+}
+
+/// What a result tells of Redis. Without a connection nothing was asked; what Redis answers, an error among it, shows that
+/// it is there, except that it is not ready to work.
+fn outcome<T>(result: &Result<T, Error>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(Error::Timeout) => Outcome::Fault,
+        Err(Error::Command(error)) if is_lost(error) => Outcome::Fault,
+        Err(Error::Command(error)) => match error.code() {
+            Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN") => Outcome::Fault,
+            _ => Outcome::Success,
+        },
+        Err(Error::Url(_) | Error::Refused(_) | Error::Disconnected) => Outcome::Unknown,
+    }
+}
+
+fn is_lost(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
 }
 
 impl Shared {

@@ -5,6 +5,7 @@
 //! and links. Where the servers cannot be had, every test is reported as not run, with the reason.
 
 mod blog;
+mod breakers;
 mod cache;
 mod catalogue;
 mod differential;
@@ -103,6 +104,11 @@ fn all() -> Vec<(&'static str, Start)> {
             introspection_and_data_are_answered_together,
             bombs_of_fragments_and_of_introspection_are_refused,
             a_variable_that_was_not_given_changes_nothing;
+        breakers:
+            ten_faults_open_the_breaker_of_the_database_and_it_closes_by_itself,
+            a_server_without_callers_finds_out_by_its_health_check,
+            what_works_by_its_fallback_is_told_and_taken_back,
+            a_full_outbox_refuses_what_would_add_an_event_and_nothing_else;
         differential_test:
             every_planted_bug_is_seen,
             seeds_that_found_a_difference_find_none,

@@ -2,7 +2,8 @@
 //!
 //! Promises: POST takes JSON and nothing that a browser would send without asking first; GET only reads. An answer is
 //! `application/graphql-response+json` for who accepts it, with a status that says whether the operation ran, else
-//! `application/json` with 200 for every request that could be read. Each error carries `extensions.code`, and its
+//! `application/json` with 200 for every request that could be read. Both are 503 with `Retry-After` when nothing was done
+//! since what every root field needs is not asked now (`CIRCUIT_OPEN`). Each error carries `extensions.code`, and its
 //! message tells the caller nothing about SQL or addresses.
 
 pub(in crate::api) mod caller;
@@ -223,7 +224,15 @@ impl Api {
 
 fn respond(media: Media, answer: Result<Answer, Refused>) -> Response {
     match answer {
-        Ok(Answer { body, stage, failed }) => {
+        Ok(Answer { body, stage, failed, retry_after: Some(wait) }) => {
+            debug_assert_eq!(stage, Stage::Executed);
+            let mut response = send(media, StatusCode::SERVICE_UNAVAILABLE, body, failed);
+            // Whole seconds, and never none: whoever comes back at once is refused again.
+            let seconds = u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            response
+        }
+        Ok(Answer { body, stage, failed, retry_after: None }) => {
             let status = match (media, stage) {
                 (Media::GraphqlResponse, Stage::Refused) if !failed => StatusCode::BAD_REQUEST,
                 (Media::GraphqlResponse, Stage::Refused) => StatusCode::INTERNAL_SERVER_ERROR,

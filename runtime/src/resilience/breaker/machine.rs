@@ -16,6 +16,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// So many of these calls in a row close it; at least 1.
     pub success_threshold: u32,
+    /// Whether a success takes the oldest fault away. For a dependency with thousands of calls a second, of which a few
+    /// fail on any day: it opens when faults outnumber successes, not when there are a few among many.
+    pub forgiving: bool,
 }
 
 /// What the breaker does.
@@ -89,6 +92,14 @@ impl Machine {
         }
     }
 
+    /// For how long no call will be made; zero unless it is open.
+    pub fn refuses_for(&self, now: Instant) -> Duration {
+        match self.phase {
+            Phase::Open { since } => (since + self.settings.timeout).saturating_duration_since(now),
+            Phase::Closed(_) | Phase::HalfOpen { .. } => Duration::ZERO,
+        }
+    }
+
     /// How often it has opened.
     pub fn trips(&self) -> u64 {
         self.trips
@@ -119,13 +130,11 @@ impl Machine {
         if call.generation != self.generation {
             return None;
         }
-        let Settings { failure_threshold, window, success_threshold, .. } = self.settings;
+        let Settings { failure_threshold, window, success_threshold, forgiving, .. } = self.settings;
         match (&mut self.phase, outcome) {
             (Phase::Closed(faults), Outcome::Fault) => {
                 faults.push_back(now);
-                while faults.front().is_some_and(|at| now - *at > window) {
-                    faults.pop_front();
-                }
+                forget(faults, window, now);
                 if faults.len() < failure_threshold as usize {
                     return None;
                 }
@@ -144,8 +153,21 @@ impl Machine {
                 *under_way = false;
                 None
             }
-            (Phase::Closed(_), Outcome::Success | Outcome::Unknown) | (Phase::Open { .. }, _) => None,
+            (Phase::Closed(faults), Outcome::Success) => {
+                if forgiving && !faults.is_empty() {
+                    forget(faults, window, now);
+                    faults.pop_front();
+                }
+                None
+            }
+            (Phase::Closed(_), Outcome::Unknown) | (Phase::Open { .. }, _) => None,
         }
+    }
+
+    /// A call that tells how the dependency is, past the queue of those who want something of it: only while one is
+    /// tried at a time, and none is.
+    pub fn probe(&mut self, now: Instant) -> Option<Admitted> {
+        if self.state(now) == State::HalfOpen { self.ask(now).ok() } else { None }
     }
 
     fn open(&mut self, now: Instant) -> Option<State> {
@@ -160,6 +182,13 @@ impl Machine {
     }
 }
 
+/// Leaves faults of the window only.
+fn forget(faults: &mut VecDeque<Instant>, window: Duration, now: Instant) {
+    while faults.front().is_some_and(|at| now - *at > window) {
+        faults.pop_front();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -171,6 +200,7 @@ mod tests {
         window: Duration::from_secs(60),
         timeout: Duration::from_secs(30),
         success_threshold: 2,
+        forgiving: false,
     };
 
     #[derive(Debug, Clone)]
@@ -204,11 +234,13 @@ mod tests {
         successes: u32,
         probing: bool,
         era: u32,
+        forgiving: bool,
     }
 
     impl Model {
         fn enter(&mut self, state: State, now: Duration) {
-            *self = Self { began: now, state: Some(state), era: self.era + 1, ..Self::default() };
+            let (era, forgiving) = (self.era + 1, self.forgiving);
+            *self = Self { began: now, state: Some(state), era, forgiving, ..Self::default() };
         }
 
         fn ask(&mut self, now: Duration) -> Option<u32> {
@@ -245,6 +277,12 @@ mod tests {
                         self.enter(State::Open, now);
                     }
                 }
+                (_, Outcome::Success) if self.forgiving => {
+                    let recent = |at: &Duration| now - *at <= SETTINGS.window;
+                    if let Some(oldest) = self.faults.iter().position(recent) {
+                        self.faults.remove(oldest);
+                    }
+                }
                 _ => {}
             }
         }
@@ -252,9 +290,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_the_rules_say_and_tries_one_call_at_a_time(steps in steps()) {
+        fn it_does_what_the_rules_say_and_tries_one_call_at_a_time(steps in steps(), forgiving in any::<bool>()) {
             let begin = Instant::now();
-            let (mut machine, mut model, mut now) = (Machine::new(SETTINGS), Model::default(), Duration::ZERO);
+            let mut machine = Machine::new(Settings { forgiving, ..SETTINGS });
+            let (mut model, mut now) = (Model { forgiving, ..Model::default() }, Duration::ZERO);
             let mut calls: Vec<(Admitted, u32)> = Vec::new();
             for step in steps {
                 match step {

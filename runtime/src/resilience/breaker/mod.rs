@@ -3,12 +3,18 @@
 //! Promises: open refuses at once, with the dependency's name; half open has one call under way and no more, and a call that
 //! nobody waits for any more gives its place back; only faults of the dependency count, not those of what was asked; an
 //! answer to a call from before the last change of state says nothing. After Nygard, "Release It!" (2007).
+//!
+//! A health check asks past the breaker, so that it tells the truth while the breaker is open. It counts for nothing,
+//! neither for nor against the dependency, unless the breaker is half open and tries nobody: then it is the call that is
+//! tried ([`Breaker::probe`]), so that a server without callers finds out as well.
 
 mod machine;
+pub mod metrics;
 
 pub use machine::{Admitted, Machine, Outcome, Settings, State};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,7 +34,7 @@ pub struct CircuitBreakerOpen {
 
 impl Classify for CircuitBreakerOpen {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::Unavailable
+        ErrorKind::CircuitBreakerOpen
     }
 }
 
@@ -57,11 +63,13 @@ impl<E: Classify> Classify for Error<E> {
 pub struct Breaker {
     service: &'static str,
     machine: Arc<Mutex<Machine>>,
+    refused: Arc<AtomicU64>,
     clock: Arc<dyn Clock>,
 }
 
 /// A call that was let through; dropped without an answer it says nothing of the dependency.
-struct Call<'a> {
+#[derive(Debug)]
+pub struct Call<'a> {
     breaker: &'a Breaker,
     admitted: Admitted,
     outcome: Outcome,
@@ -70,7 +78,13 @@ struct Call<'a> {
 impl Breaker {
     /// A closed breaker. `service` is what errors and logs call the dependency.
     pub fn new(service: &'static str, settings: Settings, clock: Arc<dyn Clock>) -> Self {
-        Self { service, machine: Arc::new(Mutex::new(Machine::new(settings))), clock }
+        let machine = Arc::new(Mutex::new(Machine::new(settings)));
+        Self { service, machine, refused: Arc::default(), clock }
+    }
+
+    /// What errors and logs call the dependency.
+    pub fn service(&self) -> &'static str {
+        self.service
     }
 
     /// What it does now.
@@ -83,6 +97,44 @@ impl Breaker {
         self.machine.lock().trips()
     }
 
+    /// How many calls it has refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether it would refuse every call now; nothing is counted.
+    pub fn is_open(&self) -> bool {
+        self.state() == State::Open
+    }
+
+    /// The refusal of a call that would not be made now; counted.
+    pub fn refuse(&self) -> CircuitBreakerOpen {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let retry_after = self.machine.lock().refuses_for(self.clock.now());
+        CircuitBreakerOpen { service: self.service, retry_after }
+    }
+
+    /// A place for a call, to be told how the call ended.
+    ///
+    /// # Errors
+    /// When the dependency is not asked now.
+    pub fn ask(&self) -> Result<Call<'_>, CircuitBreakerOpen> {
+        let asked = self.machine.lock().ask(self.clock.now());
+        match asked {
+            Ok(admitted) => Ok(Call { breaker: self, admitted, outcome: Outcome::Unknown }),
+            Err(retry_after) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(CircuitBreakerOpen { service: self.service, retry_after })
+            }
+        }
+    }
+
+    /// A place for a health check, if it is wanted as the one call that is tried.
+    pub fn probe(&self) -> Option<Call<'_>> {
+        let admitted = self.machine.lock().probe(self.clock.now())?;
+        Some(Call { breaker: self, admitted, outcome: Outcome::Unknown })
+    }
+
     /// Makes a call, if the dependency is asked now.
     ///
     /// # Errors
@@ -92,28 +144,34 @@ impl Breaker {
         E: Classify,
         F: Future<Output = Result<T, E>>,
     {
-        let admitted = self
-            .machine
-            .lock()
-            .ask(self.clock.now())
-            .map_err(|retry_after| CircuitBreakerOpen { service: self.service, retry_after })?;
-        let mut under_way = Call { breaker: self, admitted, outcome: Outcome::Unknown };
+        let under_way = self.ask()?;
         let result = call.await;
-        under_way.outcome = match &result {
-            Ok(_) => Outcome::Success,
-            Err(error) if error.kind().is_retryable() => Outcome::Fault,
-            // It was understood and refused: the dependency is well.
-            Err(error) if error.kind().is_refusal() => Outcome::Success,
-            Err(_) => Outcome::Unknown,
-        };
-        drop(under_way);
+        under_way.ends(outcome(&result));
         result.map_err(Error::Call)
+    }
+}
+
+/// What a result tells of the dependency, as far as its kind says.
+pub fn outcome<T, E: Classify>(result: &Result<T, E>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(error) if error.kind().is_retryable() => Outcome::Fault,
+        // It was understood and refused: the dependency is well.
+        Err(error) if error.kind().is_refusal() => Outcome::Success,
+        Err(_) => Outcome::Unknown,
+    }
+}
+
+impl Call<'_> {
+    /// It ended so.
+    pub fn ends(mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let Breaker { service, machine, clock } = self.breaker;
+        let Breaker { service, machine, clock, .. } = self.breaker;
         let changed = machine.lock().record(self.admitted, self.outcome, clock.now());
         match changed {
             Some(State::Open) => tracing::warn!(service, "circuit breaker opened"),
@@ -146,6 +204,7 @@ mod tests {
             window: Duration::from_secs(60),
             timeout: Duration::from_secs(30),
             success_threshold: 1,
+            forgiving: false,
         };
         Breaker::new("the oracle", settings, clock.clone())
     }
@@ -216,5 +275,21 @@ mod tests {
         assert_eq!(asked.into_inner(), 1);
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
         assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_health_check_counts_only_as_the_call_that_is_tried() {
+        let clock = Arc::new(TestClock::default());
+        let breaker = breaker(&clock);
+        assert!(breaker.probe().is_none(), "closed: it would hide faults, or add some");
+        for _ in 0..2 {
+            let _ = fail(&breaker, ErrorKind::Unavailable).await;
+        }
+        assert!(breaker.probe().is_none(), "open: nobody is tried yet");
+        clock.advance(Duration::from_secs(30));
+        let probe = breaker.probe().expect("it is wanted");
+        assert!(breaker.probe().is_none() && breaker.ask().is_err(), "one at a time");
+        probe.ends(Outcome::Success);
+        assert_eq!((breaker.state(), breaker.refused()), (State::Closed, 1));
     }
 }

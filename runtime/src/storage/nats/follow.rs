@@ -42,7 +42,7 @@ impl Nats {
     /// Follows the stream: behind `after`, or what comes from now on.
     pub async fn follow(&self, after: Option<u64>) -> Result<Follower, Error> {
         self.ensure_stream().await?;
-        let followed = self.within("follow the stream", self.follow_once(after)).await;
+        let followed = self.within("follow the stream", self.soon(), self.follow_once(after)).await;
         if followed.is_err() {
             self.shared.stream_ensured.store(false, std::sync::atomic::Ordering::Relaxed);
         }

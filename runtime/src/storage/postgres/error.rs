@@ -1,6 +1,8 @@
 //! What can go wrong with a statement, and what a caller may conclude.
 
 use crate::error::{Classify, ErrorKind};
+use crate::resilience::breaker::Outcome;
+use crate::resilience::dependency::Refused;
 
 /// Errors of the PostgreSQL handle.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +10,9 @@ pub enum Error {
     /// The URL is not one of PostgreSQL.
     #[error("could not read the database url")]
     Url(#[source] sqlx::Error),
+    /// It is not asked now. Nothing was sent.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// All connections stayed in use for the whole acquire timeout. Nothing was sent.
     #[error("no database connection became free in time")]
     Exhausted,
@@ -44,6 +49,36 @@ impl Error {
     }
 }
 
+/// What a result tells of the database. `fresh`: its connection was opened for it.
+///
+/// That a pooled connection is lost says that something happened, not that the database is away: the next connection
+/// tells, and that one counts. Nor does a full pool, which is our own load. What the database answers, refusals of a
+/// value among it, shows that it is well; except that it has no resources.
+pub(super) fn outcome<T>(result: &Result<T, Error>, fresh: bool) -> Outcome {
+    let error = match result {
+        Ok(_) => return Outcome::Success,
+        Err(error) => error,
+    };
+    match error {
+        Error::Connect(_) | Error::ConnectTimeout | Error::StatementTimeout => Outcome::Fault,
+        Error::Url(_) | Error::Refused(_) | Error::Exhausted => Outcome::Unknown,
+        error if error.lost_connection() => {
+            if fresh {
+                Outcome::Fault
+            } else {
+                Outcome::Unknown
+            }
+        }
+        Error::Statement(sqlx::Error::Database(error)) => match error.code().as_deref().unwrap_or_default() {
+            code if code.starts_with("53") => Outcome::Fault,
+            // It gave up itself, behind a lock or after a time, or is a replica now: neither well nor away.
+            "57014" | "55P03" | "25006" => Outcome::Unknown,
+            _ => Outcome::Success,
+        },
+        Error::Statement(_) => Outcome::Unknown,
+    }
+}
+
 /// Classes 08 (connection exception) and 57P (operator intervention: shutdown, crash, dropped database).
 fn closes_connection(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
@@ -53,6 +88,7 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Url(_) => ErrorKind::Internal,
+            Self::Refused(refused) => refused.kind(),
             Self::Exhausted => ErrorKind::DatabaseBusy,
             Self::Connect(_) | Self::ConnectTimeout => ErrorKind::Unavailable,
             Self::StatementTimeout => ErrorKind::Timeout,
@@ -163,6 +199,22 @@ mod tests {
         assert_eq!(reset.kind(), ErrorKind::Unavailable);
         assert!(!Error::StatementTimeout.lost_connection(), "a slow statement is not sent twice");
         assert_eq!(Error::StatementTimeout.kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn only_what_the_database_does_wrong_is_its_fault() {
+        let lost =
+            || Err::<(), _>(Error::Statement(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())));
+        assert_eq!(outcome(&lost(), false), Outcome::Unknown, "the next connection tells");
+        assert_eq!(outcome(&lost(), true), Outcome::Fault);
+        assert_eq!(outcome(&Err::<(), _>(Error::ConnectTimeout), false), Outcome::Fault);
+        assert_eq!(outcome(&Err::<(), _>(Error::StatementTimeout), false), Outcome::Fault);
+        assert_eq!(outcome(&Err::<(), _>(Error::Exhausted), false), Outcome::Unknown, "our own load");
+        assert_eq!(
+            outcome(&Err::<(), _>(Error::Statement(sqlx::Error::RowNotFound)), false),
+            Outcome::Unknown
+        );
+        assert_eq!(outcome(&Ok(()), false), Outcome::Success);
     }
 
     #[test]

@@ -72,6 +72,8 @@ struct Idle {
 pub(super) struct Lease {
     connection: Option<PgConnection>,
     opened: Instant,
+    /// Whether it was opened for this lease.
+    pub(super) fresh: bool,
     shared: Arc<Shared>,
     // Last field: freed after the connection is back or closed.
     _permit: OwnedSemaphorePermit,
@@ -84,29 +86,26 @@ impl Pool {
         Self { shared: Arc::new(Shared { options, limits, permits, idle, attention }) }
     }
 
-    /// A connection, the most recently used idle one first.
-    pub(super) async fn acquire(&self) -> Result<Lease, Error> {
-        self.lease(true).await
-    }
-
-    /// A connection that was opened just now.
-    pub(super) async fn acquire_fresh(&self) -> Result<Lease, Error> {
-        self.lease(false).await
-    }
-
-    async fn lease(&self, idle_will_do: bool) -> Result<Lease, Error> {
+    /// A connection: the most recently used idle one first where one will do, else one that was opened just now. Who had
+    /// to wait for a place asks `still` whether it is worth the while before it goes on.
+    pub(super) async fn lease(
+        &self,
+        idle_will_do: bool,
+        still: impl Fn() -> Result<(), Error>,
+    ) -> Result<Lease, Error> {
         let deadline = Instant::now() + self.shared.limits.acquire_timeout;
         let permit =
             match tokio::time::timeout_at(deadline, self.shared.permits.clone().acquire_owned()).await {
                 Ok(permit) => permit.expect("the semaphore is never closed"),
                 Err(_) => return Err(Error::Exhausted),
             };
+        still()?;
         if idle_will_do && let Some(idle) = self.shared.take_idle() {
             return Ok(Lease::new(idle.connection, idle.opened, &self.shared, permit));
         }
         let timeout = self.shared.limits.connect_timeout.min(deadline - Instant::now());
         let connection = self.shared.connect(timeout).await?;
-        Ok(Lease::new(connection, Instant::now(), &self.shared, permit))
+        Ok(Lease { fresh: true, ..Lease::new(connection, Instant::now(), &self.shared, permit) })
     }
 
     pub(super) fn size(&self) -> PoolSize {
@@ -216,7 +215,7 @@ impl Lease {
         shared: &Arc<Shared>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        Self { connection: Some(connection), opened, shared: shared.clone(), _permit: permit }
+        Self { connection: Some(connection), opened, fresh: false, shared: shared.clone(), _permit: permit }
     }
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {

@@ -282,6 +282,7 @@ async fn serve(url: &str, sdl: &str) -> Engine {
         subject_prefix: "differential".to_owned(),
         guards: Guards::default(),
         behind: Gates::default(),
+        gate: fraiseql_runtime::outbox::Gate::default(),
     };
     let postgres = Postgres::new(url, limits, Duration::from_secs(30)).expect("a URL");
     let metrics = Metrics::new().area(EngineMetrics::register);

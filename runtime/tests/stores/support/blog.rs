@@ -101,6 +101,7 @@ impl Blog {
             subject_prefix: "blog".to_owned(),
             guards,
             behind: Gates::default(),
+            gate: fraiseql_runtime::outbox::Gate::default(),
         };
         let postgres = Postgres::new(&source.url, limits, Duration::from_secs(5)).expect("a URL");
         let metrics = Metrics::new().area(EngineMetrics::register);

@@ -116,6 +116,8 @@ impl Classify for Refused {
             ErrorKind::InvalidTransition,
             ErrorKind::Timeout,
             ErrorKind::Unavailable,
+            ErrorKind::CircuitBreakerOpen,
+            ErrorKind::ServiceDegraded,
             ErrorKind::Internal,
         ];
         let kind = kinds.into_iter().find(|kind| kind.code() == self.code);
