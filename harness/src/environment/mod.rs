@@ -46,6 +46,8 @@ pub use server::{
 };
 pub use settings::Settings;
 
+use stub::{Stub, StubName, Stubs};
+
 use backend::Backend;
 use proxies::{Proxies, Upstream};
 
@@ -106,6 +108,8 @@ pub struct Request {
     pub read_along: BTreeSet<ServiceName>,
     /// Where the links' proxies are made; `None`: in this process.
     pub toxiproxy: Option<Toxiproxy>,
+    /// Others whom the server calls, stood in for; it is told where.
+    pub stubs: BTreeSet<StubName>,
 }
 
 /// Why an environment did not come up.
@@ -177,6 +181,7 @@ pub struct Environment {
     settings: Settings,
     read_along: BTreeSet<ServiceName>,
     toxiproxy: Option<Toxiproxy>,
+    stubs: Stubs,
     is_down: bool,
 }
 
@@ -214,8 +219,13 @@ impl Environment {
             settings: request.settings,
             read_along: request.read_along,
             toxiproxy: request.toxiproxy,
+            stubs: Stubs::new(),
             is_down: false,
         };
+        for name in request.stubs {
+            let stub = Stub::start(name).await.map_err(|error| Error::start(name.as_str(), error))?;
+            environment.stubs.insert(name, Arc::new(stub));
+        }
         environment.start_services().await?;
         if let Some(server) = request.server {
             environment.start_server(server).await?;
@@ -269,7 +279,8 @@ impl Environment {
             .iter()
             .map(|(name, service)| (*name, (service.direct_url.clone(), service.proxied_url.clone())))
             .collect();
-        self.server = Some(Server::start(&self.run, request, &urls, &self.settings.server).await?);
+        let stubs = self.stubs.iter().map(|(name, stub)| (*name, stub.url())).collect();
+        self.server = Some(Server::start(&self.run, request, &urls, &stubs, &self.settings.server).await?);
         Ok(())
     }
 
@@ -310,6 +321,16 @@ impl Environment {
     /// or the proxies are elsewhere.
     pub fn toxiproxy_api(&self) -> Option<SocketAddr> {
         self.proxies.as_ref().and_then(Proxies::api_address)
+    }
+
+    /// Every stand-in of the run.
+    pub fn stubs(&self) -> &Stubs {
+        &self.stubs
+    }
+
+    /// The stand-in for `webhook`, `slack` or `email`; `None` where the run has none.
+    pub fn stub(&self, target: &str) -> Option<Arc<Stub>> {
+        self.stubs.get(&StubName::of(target)?).cloned()
     }
 
     /// What can be done to `postgres`, `redis`, `nats` or `runtime`; `None` for a server that is not ours or unknown.

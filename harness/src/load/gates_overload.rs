@@ -143,11 +143,14 @@ fn limiter(profile: &Profile, outcome: &LoadOutcome, loaded: &[&Second]) -> Crit
             schedule.rate_at(offset(s.start_ns())).min(schedule.rate_at(offset(s.end_ns() - 1))) > limit
         })
         .collect();
+    let mut burst = profile.overload.burst;
     let outside: Vec<String> = above
         .iter()
         .filter(|s| {
-            let share = s.ok() as f64 / limit;
-            !(LIMIT_BAND.0..=LIMIT_BAND.1).contains(&share)
+            let accepted = s.ok() as f64;
+            let within = LIMIT_BAND.0 * limit <= accepted && accepted <= LIMIT_BAND.1 * limit + burst;
+            burst = (burst - (accepted - limit).max(0.0)).max(0.0);
+            !within
         })
         .map(|s| format!("second {}: {} accepted", s.second, s.ok()))
         .collect();

@@ -148,6 +148,7 @@ fn a_server_that_stays_slow_after_the_overload_does_not_recover() {
 #[test]
 fn without_a_limiter_the_spike_says_that_it_did_not_judge_one() {
     let mut profile = profile("spike");
+    (profile.overload.limit, profile.overload.burst) = (0.0, 0.0);
     // Calm 5..15, rise 15..45, peak 45..55, fall 55..60, after 60..120.
     let windows = |accepted: u64| -> Vec<Second> {
         (5..120)
@@ -171,6 +172,15 @@ fn without_a_limiter_the_spike_says_that_it_did_not_judge_one() {
         found(&judge(&profile, &windows(4_000), &outcome(&profile), &[]), "rate-limiter"),
         Outcome::Fail
     );
+    // Two thousand that were saved up: once, not in every second.
+    profile.overload.burst = 2_000.0;
+    let saved_up: Vec<Second> = windows(2_000)
+        .into_iter()
+        .map(|window| if window.second == 22 { with_code(second(22, 4_000, 20), "RATE_LIMITED", 1) } else { window })
+        .collect();
+    let judged = |windows: &[Second]| found(&judge(&profile, windows, &outcome(&profile), &[]), "rate-limiter");
+    assert_eq!(judged(&saved_up), Outcome::Pass);
+    assert_eq!(judged(&windows(4_000)), Outcome::Fail);
 }
 
 /// 75 s of the capacity profile from second 5 on, the first fifteen of them warm-up.

@@ -202,6 +202,9 @@ pub struct Overload {
     /// Requests a second that the limiter under test lets through; 0 when there is none.
     #[serde(deserialize_with = "checked::rate")]
     pub limit: f64,
+    /// Requests that it lets through beyond that, once, because little was asked before.
+    #[serde(deserialize_with = "checked::rate")]
+    pub burst: f64,
 }
 
 impl Default for Overload {
@@ -211,6 +214,7 @@ impl Default for Overload {
             refusal_p99: Duration::from_millis(50),
             recovery: Duration::from_secs(10),
             limit: 0.0,
+            burst: 0.0,
         }
     }
 }

@@ -96,6 +96,8 @@ pub(super) struct Invariant {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Topology {
     pub(super) backend: Option<Spanned<String>>,
+    /// Of webhook, slack and email, those that are stood in for; the server is told where.
+    pub(super) stubs: Vec<Spanned<String>>,
     pub(super) runtime: Runtime,
 }
 

@@ -18,6 +18,7 @@ pub(super) enum Inject {
     Wire(WireFault),
     Process(ProcessFault),
     Load(LoadFault),
+    Stub(StubFault),
 }
 
 /// What the callers do.
@@ -26,6 +27,14 @@ pub(super) enum Inject {
 pub(super) enum LoadFault {
     /// So many of them come: `2000/s`.
     Surge { arrival: String },
+}
+
+/// What others do whom the server calls.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum StubFault {
+    /// They answer every call with this status, of HTTP or SMTP.
+    Answer { status: u16 },
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -47,8 +56,9 @@ pub(super) enum ProcessFault {
 const WIRE: [&str; 3] = ["pg", "redis", "nats"];
 const PROCESS: [&str; 3] = ["kill", "pause", "terminate"];
 const LOAD: &str = "surge";
+const STUB: &str = "answer";
 
-const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len() + 1;
+const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len() + 2;
 
 /// Every word that may follow `inject.`.
 static WORDS: [&str; COUNT] = {
@@ -64,7 +74,8 @@ static WORDS: [&str; COUNT] = {
         all[at + WIRE.len() + of] = PROCESS[of];
         of += 1;
     }
-    all[COUNT - 1] = LOAD;
+    all[COUNT - 2] = LOAD;
+    all[COUNT - 1] = STUB;
     all
 };
 
@@ -95,6 +106,7 @@ impl<'de> Visitor<'de> for Faults {
             }
             word if PROCESS.contains(&word) => of_its_own_type(word, content).map(Inject::Process),
             LOAD => of_its_own_type(word, content).map(Inject::Load),
+            STUB => of_its_own_type(word, content).map(Inject::Stub),
             word => of_its_own_type(word, content).map(Inject::Network),
         }
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::timeline::{Act, Plan};
 use super::{Fault, Inject};
 use crate::environment::link::{Acting, Link};
+use crate::environment::stub::Stub;
 use crate::environment::{Control, Environment, ServiceName};
 use crate::observe::Recorder;
 use crate::run::Run;
@@ -69,6 +70,8 @@ enum Active {
     Process { control: Arc<dyn Control>, touched: u64 },
     /// The schedule of the load has it: from this time on.
     Surge { since_ns: u64 },
+    /// A stand-in fails; it had failed so often before.
+    OnStub { stub: Arc<Stub>, before: u64 },
 }
 
 impl Stage<'_> {
@@ -132,6 +135,12 @@ impl Stage<'_> {
                 Ok(Active::Process { control, touched })
             }
             Inject::Surge { .. } => Ok(Active::Surge { since_ns: self.run.now_ns() }),
+            Inject::Answer { status } => {
+                let stub = self.stub()?;
+                let before = stub.calls().failed;
+                stub.fail_with(Some(*status));
+                Ok(Active::OnStub { stub, before })
+            }
             Inject::Terminate { grace } => {
                 let control = self.control()?;
                 if !control.terminate(*grace).await? {
@@ -150,6 +159,10 @@ impl Stage<'_> {
         match active {
             Active::OnLink(acting) => acting.heal().await,
             Active::Surge { .. } => active.evidence(self.recorder).await,
+            Active::OnStub { ref stub, .. } => {
+                stub.fail_with(None);
+                active.evidence(self.recorder).await
+            }
             Active::Process { control, touched } => {
                 match self.fault().inject {
                     Inject::Pause => control.resume().await?,
@@ -167,7 +180,7 @@ impl Stage<'_> {
                 let healed = tokio::time::timeout(GONE_WITHIN, self.link()?.verify_healed());
                 healed.await.context("it took too long")?
             }
-            Inject::Surge { .. } => Ok(()),
+            Inject::Surge { .. } | Inject::Answer { .. } => Ok(()),
             Inject::Kill | Inject::Pause | Inject::Terminate { .. } => {
                 let alive = self.control()?.alive().await;
                 alive.then_some(()).ok_or_else(|| anyhow!("{} is not running", self.fault().target))
@@ -180,6 +193,11 @@ impl Stage<'_> {
         let service = ServiceName::ALL.into_iter().find(|name| name.as_str() == target);
         let service = service.ok_or_else(|| anyhow!("no link leads to `{target}`"))?;
         Ok(self.environment.link(service))
+    }
+
+    fn stub(&self) -> anyhow::Result<Arc<Stub>> {
+        let target = &self.fault().target;
+        self.environment.stub(target).ok_or_else(|| anyhow!("nobody stands in for `{target}`"))
     }
 
     fn control(&self) -> anyhow::Result<Arc<dyn Control>> {
@@ -224,12 +242,16 @@ impl Active {
     fn counts(&self) -> bool {
         match self {
             Active::OnLink(acting) => acting.counts(),
-            Active::Process { .. } | Active::Surge { .. } => true,
+            Active::Process { .. } | Active::Surge { .. } | Active::OnStub { .. } => true,
         }
     }
 
     async fn evidence(&self, recorder: &Recorder) -> anyhow::Result<Evidence> {
         match self {
+            Active::OnStub { stub, before } => {
+                let acted = stub.calls().failed.saturating_sub(*before);
+                Ok(Evidence { acted, matched: acted, ..Evidence::default() })
+            }
             Active::Surge { since_ns } => {
                 let since = recorder.windows().into_iter().filter(|second| second.end_ns() > *since_ns);
                 let arrivals = since.map(|second| second.started + second.dropped).sum();

@@ -21,6 +21,7 @@ pub mod readback;
 pub mod recovery;
 pub mod runner;
 pub mod steady_state;
+mod stubs;
 mod subscribers;
 pub mod suggest;
 mod tally;
@@ -37,6 +38,7 @@ use chaos::proxy::LinkFault;
 use check::Check;
 use evidence::Wanted;
 
+use crate::environment::stub::StubName;
 use crate::load::clients::Clients;
 
 /// The operations that load can issue, in the order of their class ids.
@@ -44,7 +46,7 @@ pub const CLASSES: [&str; 6] =
     ["products", "order", "createOrder", "updateOrderStatus", "requestInvoice", "request"];
 
 /// What a fault can act on.
-pub const TARGETS: [&str; 5] = ["postgres", "redis", "nats", "runtime", LOAD];
+pub const TARGETS: [&str; 8] = ["postgres", "redis", "nats", "runtime", LOAD, "webhook", "slack", "email"];
 
 /// The target of faults that are the callers'.
 pub const LOAD: &str = "load";
@@ -86,6 +88,8 @@ pub struct Scenario {
     pub budget: Duration,
     /// `any`, `process`, `container` or `external`.
     pub backend: String,
+    /// Others whom the server calls, stood in for.
+    pub stubs: Vec<StubName>,
     /// Settings of the server under test by dotted key (`health.interval`).
     pub server_config: BTreeMap<String, toml::Value>,
     pub load: Load,
@@ -155,6 +159,10 @@ pub enum Inject {
     Surge {
         rate: f64,
     },
+    /// Every call is answered with this status instead of being taken.
+    Answer {
+        status: u16,
+    },
 }
 
 impl Inject {
@@ -167,6 +175,7 @@ impl Inject {
             Inject::Pause => "pause",
             Inject::Terminate { .. } => "terminate",
             Inject::Surge { .. } => "surge",
+            Inject::Answer { .. } => "answer",
         }
     }
 
@@ -175,7 +184,11 @@ impl Inject {
         match self {
             Inject::Network(fault) => Some(LinkFault::Network(fault.clone())),
             Inject::Wire(fault) => Some(LinkFault::Wire(fault.clone())),
-            Inject::Kill | Inject::Pause | Inject::Terminate { .. } | Inject::Surge { .. } => None,
+            Inject::Kill
+            | Inject::Pause
+            | Inject::Terminate { .. }
+            | Inject::Surge { .. }
+            | Inject::Answer { .. } => None,
         }
     }
 }

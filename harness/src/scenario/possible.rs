@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::timeline::Plan;
 use crate::environment::BackendChoice;
+use crate::environment::stub::StubName;
 use crate::environment::link::Dialect;
 use crate::verdict::{Criterion, Kind, Outcome};
 
@@ -41,7 +42,8 @@ fn reason(
         );
         return Some(("the Toxiproxy server does not have it".into(), detail));
     }
-    let ours_in_any_case = ["runtime", super::LOAD].contains(&fault.target.as_str());
+    let ours_in_any_case = ["runtime", super::LOAD].contains(&fault.target.as_str())
+        || StubName::of(&fault.target).is_some();
     let not_ours = matches!(backend, BackendChoice::External(_)) && !ours_in_any_case;
     not_ours.then(|| {
         (

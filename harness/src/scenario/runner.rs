@@ -21,6 +21,7 @@ use super::injector::{self, Done};
 use super::possible;
 use super::probe::{self, Probe};
 use super::readback::{self, FinalState, Sources};
+use super::stubs;
 use super::subscribers::Subscribers;
 use super::check::Subject;
 use super::window::{Phases, Span};
@@ -162,6 +163,7 @@ pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
         }),
         read_along: job.read_along(),
         toxiproxy,
+        stubs: job.scenarios.iter().flat_map(|scenario| scenario.stubs.iter().copied()).collect(),
     };
     let environment = match Environment::up(run, request).await {
         Ok(environment) => environment,
@@ -203,6 +205,7 @@ impl UnderWay<'_> {
         let control = self.environment.control("runtime").context("the environment has no server")?;
         let base_url = self.environment.server().base_url();
         let wanted = self.job.series();
+        stubs::spawn(recorder.clone(), self.environment.stubs().clone(), watch.clone());
         sampler::spawn(recorder.clone(), move || control.pid(), &base_url, wanted, watch.clone())?;
         live::spawn(recorder.clone(), watch.clone());
         let prober = tokio::spawn(ask(self.paths(), base_url.clone(), self.run.clone(), watch.clone()));

@@ -142,6 +142,6 @@ async fn server(
         binary: Some(setup.programs.server.clone()),
         migrator: None,
     };
-    let server = Server::start(run, request, &urls, &setup.settings.server).await?;
+    let server = Server::start(run, request, &urls, &BTreeMap::new(), &setup.settings.server).await?;
     Ok(Subject { name, database_url, process: Process::Server(Box::new(server)) })
 }

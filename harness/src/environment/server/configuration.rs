@@ -10,6 +10,7 @@ use anyhow::Context;
 use toml::{Table, Value};
 
 use crate::environment::ServiceName;
+use crate::environment::stub::StubName;
 
 /// The server's own default when the file says nothing.
 const DEFAULT_GRACE: &str = "10s";
@@ -45,8 +46,19 @@ pub(super) fn grace(table: &Table) -> anyhow::Result<Duration> {
     humantime::parse_duration(text).with_context(|| format!("server.shutdown_grace = {text:?}"))
 }
 
-/// DATABASE_URL, REDIS_URL and NATS_URL through the proxies.
-pub(super) fn environment(urls: &BTreeMap<ServiceName, (String, String)>) -> Vec<(String, OsString)> {
+/// DATABASE_URL, REDIS_URL and NATS_URL through the proxies, and where the stand-ins are.
+pub(super) fn environment(
+    urls: &BTreeMap<ServiceName, (String, String)>,
+    stubs: &BTreeMap<StubName, String>,
+) -> Vec<(String, OsString)> {
+    let stubs = stubs.iter().map(|(name, url)| {
+        let variable = match name {
+            StubName::Webhook => "WEBHOOK_URL",
+            StubName::Slack => "SLACK_WEBHOOK_URL",
+            StubName::Email => "SMTP_URL",
+        };
+        (variable.to_owned(), url.into())
+    });
     urls.iter()
         .map(|(name, (_, proxied))| {
             let variable = match name {
@@ -56,6 +68,7 @@ pub(super) fn environment(urls: &BTreeMap<ServiceName, (String, String)>) -> Vec
             };
             (variable.to_owned(), proxied.into())
         })
+        .chain(stubs)
         .collect()
 }
 

@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 
 use super::process::supervisor::{Launch, Supervised};
 use super::settings::ServerSettings;
+use super::stub::StubName;
 use super::{Control, Error, Leftover, ServiceName, free_port, log_tail, logs, postgres, wait};
 use crate::run::Run;
 
@@ -53,11 +54,12 @@ impl Server {
         run: &Run,
         request: ServerRequest,
         urls: &BTreeMap<ServiceName, (String, String)>,
+        stubs: &BTreeMap<StubName, String>,
         settings: &ServerSettings,
     ) -> Result<Server, Error> {
         let failed = |error: anyhow::Error| Error::start("fraiseql-server", error);
         let binary = build::binary(request.binary).await?;
-        let prepared = Prepared::new(run, request.config, urls, binary).map_err(failed)?;
+        let prepared = Prepared::new(run, request.config, urls, stubs, binary).map_err(failed)?;
         prepared.migrate(run, request.migrator.as_deref()).await.map_err(failed)?;
         seed(urls).await.map_err(failed)?;
         let server = prepared.launch(run).map_err(failed)?;
@@ -168,6 +170,7 @@ impl Prepared {
         run: &Run,
         overrides: toml::Table,
         urls: &BTreeMap<ServiceName, (String, String)>,
+        stubs: &BTreeMap<StubName, String>,
         binary: PathBuf,
     ) -> anyhow::Result<Prepared> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
@@ -178,7 +181,7 @@ impl Prepared {
         let config = folder.join("fraiseql.toml");
         std::fs::write(&config, toml::to_string(&table)?)
             .with_context(|| format!("write {}", config.display()))?;
-        let environment = configuration::environment(urls);
+        let environment = configuration::environment(urls, stubs);
         Ok(Prepared { binary, address, folder, config, grace, environment })
     }
 

@@ -7,9 +7,10 @@ use chaos::fault::NetworkFault;
 
 use super::Lint;
 use crate::environment::ServiceName;
+use crate::environment::stub::StubName;
 use crate::scenario::evidence::Wanted;
 use crate::scenario::file;
-use crate::scenario::inject::{Inject as Written, LoadFault, ProcessFault};
+use crate::scenario::inject::{Inject as Written, LoadFault, ProcessFault, StubFault};
 use crate::scenario::{Fault, Inject, LOAD, Start, TARGETS, suggest};
 
 impl Lint {
@@ -23,7 +24,7 @@ impl Lint {
                 let message = format!("two faults are called `{id}`");
                 self.say("S022", fault.id.span(), message, "used before", String::new());
             }
-            self.target(fault);
+            self.target(fault, written);
             let (inject, lasts) = self.inject(fault);
             let start = self.start(fault, &ids);
             let evidence = self.evidence(fault, &inject);
@@ -33,7 +34,7 @@ impl Lint {
         faults
     }
 
-    fn target(&mut self, fault: &file::Fault) {
+    fn target(&mut self, fault: &file::Fault, written: &file::Written) {
         let (id, on) = (fault.id.get_ref(), fault.on.get_ref());
         if !TARGETS.contains(&on.as_str()) {
             let message = format!("fault `{id}` acts on `{on}`, which is not part of the topology");
@@ -62,6 +63,16 @@ impl Lint {
             let help = "write `on = \"load\"` with `inject.surge`, or choose another fault".to_owned();
             self.say("S023", fault.on.span(), message, "not what it acts on", help);
         }
+        let stub = StubName::of(on);
+        if matches!(fault.inject.get_ref(), Written::Stub(_)) != stub.is_some() {
+            let message = format!("fault `{id}` acts on `{on}`: `answer` is what webhook, slack and email do");
+            let help = "write `on = \"webhook\"` with `inject.answer`, or choose another fault".to_owned();
+            self.say("S023", fault.on.span(), message, "not what it acts on", help);
+        } else if stub.is_some() && !written.topology.stubs.iter().any(|name| name.get_ref() == on) {
+            let message = format!("fault `{id}` acts on `{on}`, for which nobody stands in");
+            let help = format!("add `stubs = [\"{on}\"]` to [topology]");
+            self.say("S010", fault.on.span(), message, "not part of the topology", help);
+        }
         if on == "runtime" && !process && !callers {
             let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
             let help = "use kill, pause or terminate, or act on postgres, redis or nats".to_owned();
@@ -83,6 +94,14 @@ impl Lint {
                     1.0
                 });
                 (Inject::Surge { rate }, None)
+            }
+            Written::Stub(StubFault::Answer { status }) => {
+                if !(400..=599).contains(&status) {
+                    let message = format!("fault `{}` answers with {status}, which is no error", fault.id.get_ref());
+                    let help = "a status of HTTP or SMTP from 400 to 599".to_owned();
+                    self.say("S024", fault.inject.span(), message, "does nothing sensible", help);
+                }
+                (Inject::Answer { status }, None)
             }
             Written::Process(ProcessFault::Terminate { grace, restart_after }) => {
                 (Inject::Terminate { grace }, Some(restart_after))
@@ -169,7 +188,7 @@ fn default_evidence(inject: &Inject) -> Wanted {
     let none = Wanted::default();
     match inject {
         Inject::Network(fault) => of_link(fault),
-        Inject::Wire(_) => Wanted { acted: 1, ..none },
+        Inject::Wire(_) | Inject::Answer { .. } => Wanted { acted: 1, ..none },
         Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
         Inject::Surge { .. } => Wanted { arrivals: 1, ..none },
     }

@@ -17,6 +17,7 @@ use toml::Spanned;
 use super::check::Check;
 use super::diagnostic::Diagnostic;
 use super::file::Written;
+use crate::environment::stub::StubName;
 use super::{
     Asked, DRAINED, Drain, Expectation, INVARIANTS, Invariants, Load, REPEATS, Recover, SUBSCRIBED, Scenario,
     SteadyState, Window, suggest,
@@ -39,6 +40,7 @@ pub(super) fn check(written: &Written, stem: &str) -> Result<Scenario, Vec<Diagn
         seed: written.seed,
         budget: written.budget.get_ref().0,
         backend: written.topology.backend.as_ref().map_or("any", |b| b.get_ref()).to_owned(),
+        stubs: lint.stubs(written),
         server_config: written.topology.runtime.config.clone(),
         steady_state: SteadyState {
             window: written.steady_state.window.get_ref().0,
@@ -86,6 +88,14 @@ impl Lint {
         if let Some(backend) = &written.topology.backend {
             self.one_of("S011", "backend", backend, &BACKENDS);
         }
+    }
+
+    fn stubs(&mut self, written: &Written) -> Vec<StubName> {
+        let known = StubName::ALL.map(StubName::as_str);
+        let named = written.topology.stubs.iter().filter_map(|word| {
+            self.one_of("S011", "stub", word, &known).then(|| StubName::of(word.get_ref()))?
+        });
+        named.collect()
     }
 
     fn invariants(&mut self, written: &Written, load: &Load) -> Invariants {
