@@ -13,6 +13,7 @@ pub mod error;
 pub mod feature_flags;
 pub mod graphql;
 pub mod health;
+pub mod limits;
 pub mod logging;
 pub mod nats;
 pub mod outbox;
@@ -45,6 +46,8 @@ pub struct Tables {
     pub graphql: graphql::GraphQl,
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
+    pub limits: limits::Limits,
+    pub backpressure: limits::Backpressure,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -62,6 +65,8 @@ pub struct Config {
     pub graphql: graphql::GraphQl,
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
+    pub limits: limits::Limits,
+    pub backpressure: limits::Backpressure,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -136,9 +141,12 @@ impl Config {
             graphql,
             auth,
             feature_flags,
+            limits,
+            backpressure,
             health,
             logging,
         } = tables;
+        let limits = limits.canonical();
         Self {
             server,
             database,
@@ -149,6 +157,8 @@ impl Config {
             graphql,
             auth,
             feature_flags,
+            limits,
+            backpressure,
             health,
             logging,
             urls,
@@ -172,6 +182,10 @@ impl Tables {
         self.graphql.subscriptions.check(&mut checks.table("graphql.subscriptions"));
         self.auth.check(&mut checks.table("auth"));
         self.feature_flags.check(&mut checks.table("feature_flags"));
+        self.limits.check(&mut checks.table("limits"));
+        self.limits.tiers.check(&mut checks.table("limits.tiers"));
+        self.limits.checklist.check(&mut checks.table("limits.checklist"));
+        self.backpressure.check(&mut checks.table("backpressure"));
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }

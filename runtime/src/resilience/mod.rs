@@ -4,6 +4,7 @@
 //!
 //! Pure rules and state machines, with the clock and the random source passed in; what to call is decided by the area.
 
+pub mod admission;
 pub mod backoff;
 pub mod breaker;
 pub mod degradation;

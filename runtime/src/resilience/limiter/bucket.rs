@@ -31,6 +31,13 @@ impl Bucket {
         Self { capacity, interval: if interval < longest { interval } else { longest } }
     }
 
+    /// Holds `capacity` tokens, of which one comes back in each `interval`.
+    pub fn every(capacity: u32, interval: Duration) -> Self {
+        let longest = u64::MAX / 4 / u64::from(capacity.max(1));
+        let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).clamp(1, longest);
+        Self { capacity, interval }
+    }
+
     /// How many tokens it holds.
     pub const fn capacity(self) -> u32 {
         self.capacity

@@ -67,8 +67,7 @@ impl Memory {
     pub fn new(clients_max: usize) -> Self {
         let shards = (clients_max / SHARD_CLIENTS_MIN).clamp(1, SHARDS_MAX);
         let clients_max = (clients_max / shards).max(1);
-        let empty =
-            || Shard { clients_max, index: HashMap::new(), clients: Vec::new(), hand: 0 };
+        let empty = || Shard { clients_max, index: HashMap::new(), clients: Vec::new(), hand: 0 };
         Self { shards: (0..shards).map(|_| Mutex::new(empty())).collect(), hasher: RandomState::new() }
     }
 
@@ -120,7 +119,11 @@ impl Shard {
             remaining: asks.get(at).map_or(u32::MAX, |ask| ask.rule.limit().saturating_sub(said[at].used)),
             reset: said.get(at).map_or(Duration::ZERO, |said| said.reset),
             taken: Ok(Duration::from_nanos(
-                said.iter().filter_map(|said| said.next.as_ref().ok()).map(|(_, wait)| *wait).max().unwrap_or(0),
+                said.iter()
+                    .filter_map(|said| said.next.as_ref().ok())
+                    .map(|(_, wait)| *wait)
+                    .max()
+                    .unwrap_or(0),
             )),
         };
         if really && !asks.is_empty() {

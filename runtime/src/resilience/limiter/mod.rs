@@ -165,9 +165,7 @@ impl RateLimiter {
         let ask = Ask { tokens, patience, ..Ask::one(0, self.rule) };
         let now = self.clock.now().saturating_duration_since(self.start);
         let answer = self.memory.take(client_id, &[ask], now);
-        answer
-            .taken
-            .map_err(|Refused { retry_after }| Limited { client: client_id.to_owned(), retry_after })
+        answer.taken.map_err(|Refused { retry_after }| Limited { client: client_id.to_owned(), retry_after })
     }
 }
 
@@ -179,10 +177,8 @@ mod tests {
     #[tokio::test]
     async fn two_hundred_calls_in_one_millisecond_get_ten_through() {
         let clock = Arc::new(TestClock::default());
-        for rule in [
-            Rule::Bucket(Bucket::new(10, 10)),
-            Rule::Window(Window::new(10, Duration::from_secs(1))),
-        ] {
+        for rule in [Rule::Bucket(Bucket::new(10, 10)), Rule::Window(Window::new(10, Duration::from_secs(1)))]
+        {
             let limiter = RateLimiter::with(rule, clock.clone());
             let calls = (0..200).map(|_| {
                 let limiter = limiter.clone();
