@@ -47,6 +47,11 @@ impl ApiError {
         Self { status: StatusCode::PRECONDITION_FAILED, code: "PRECONDITION_FAILED", message: message.into() }
     }
 
+    /// `code` says of what there is too much.
+    pub fn too_many(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, code, message: message.into() }
+    }
+
     pub fn too_large(bytes_max: usize) -> Self {
         let message = format!("the body is larger than {bytes_max} bytes").into();
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: ErrorKind::BadInput.code(), message }

@@ -99,9 +99,9 @@ impl AdmissionMetrics {
         self.pressed.set(high.into());
     }
 
-    /// A body went to disk; to be followed by [`unspilled`](Self::unspilled).
-    pub fn spilled(&self, bytes: u64) {
-        self.spilled.inc();
+    /// A piece of a body went to disk, its `first` or another; to be followed by [`unspilled`](Self::unspilled).
+    pub fn spilled(&self, bytes: u64, first: bool) {
+        self.spilled.inc_by(first.into());
         self.spilled_bytes.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 

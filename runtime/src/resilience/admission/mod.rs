@@ -179,6 +179,11 @@ impl Admission {
         (state.machine.executing(), state.machine.waiting())
     }
 
+    /// Refuses a request that came in, for a reason that is known elsewhere.
+    pub fn reject(&self, reason: Reason) -> Rejected {
+        self.refuse(reason, self.shared.clock.now())
+    }
+
     fn permit(&self, client: Arc<str>) -> Permit {
         Permit { admission: self.clone(), client }
     }
