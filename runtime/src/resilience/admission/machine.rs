@@ -189,8 +189,12 @@ impl Machine {
         let overloaded = !self.overloaded_for(now).is_zero();
         self.executing -= 1;
         self.change(client, |load| load.executing -= 1);
-        self.shed(overloaded, now, events);
+        self.shed(false, now, events);
         self.fill(overloaded, events);
+        // Only now: a place that is free is worth more than a rule about who has waited too long for it.
+        if overloaded {
+            self.shed(true, now, events);
+        }
         self.begin(now);
     }
 
