@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::load::clients::Clients;
 use super::diagnostic::Diagnostic;
 use super::inject::Inject;
 use super::{Scenario, lint, suggest};
-use crate::load::clients::Clients;
 
 /// Failure to load a scenario; every error of the file is in the message.
 #[derive(Debug, thiserror::Error)]

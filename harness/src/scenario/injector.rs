@@ -66,14 +66,9 @@ struct Stage<'a> {
 /// [`Stage::heal`], and at the latest removed with the environment.
 enum Active {
     OnLink(Acting),
-    Process {
-        control: Arc<dyn Control>,
-        touched: u64,
-    },
+    Process { control: Arc<dyn Control>, touched: u64 },
     /// The schedule of the load has it: from this time on.
-    Surge {
-        since_ns: u64,
-    },
+    Surge { since_ns: u64 },
 }
 
 impl Stage<'_> {

@@ -79,13 +79,7 @@ impl Lint {
             Written::Load(LoadFault::Surge { arrival }) => {
                 let rate = super::load::rate(&arrival).unwrap_or_else(|| {
                     let message = format!("fault `{}` has no rate in `{arrival}`", fault.id.get_ref());
-                    self.say(
-                        "S024",
-                        fault.inject.span(),
-                        message,
-                        "not a rate",
-                        super::load::RATE.to_owned(),
-                    );
+                    self.say("S024", fault.inject.span(), message, "not a rate", super::load::RATE.to_owned());
                     1.0
                 });
                 (Inject::Surge { rate }, None)
