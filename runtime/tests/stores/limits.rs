@@ -1,6 +1,7 @@
 //! Limits of callers over a real Redis and through HTTP, and requests that wait for their turn.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chaos::fault::{Direction, NetworkFault};
 use fraiseql_runtime::limits::Limits;
@@ -99,13 +100,13 @@ pub async fn without_redis_each_replica_gives_its_part_and_no_more(stage: Arc<St
     assert_eq!(shop.metric("degraded{component=\"limits\"}"), 1.0);
     cut.heal().await;
     // The replica alone never gives more than the whole, and Redis knows of three.
-    let mut passed = 0;
+    let passed = AtomicUsize::new(0);
     eventually("redis is asked again", async || {
-        passed += ask(&limits, 1).await;
+        passed.fetch_add(ask(&limits, 1).await, Ordering::Relaxed);
         equal(shop.metric("degraded{component=\"limits\"}"), 0.0)
     })
     .await;
-    passed += ask(&limits, 50).await;
+    let passed = passed.into_inner() + ask(&limits, 50).await;
     assert_eq!(passed, 5, "ten in all");
     shop.close().await;
 }
