@@ -4,8 +4,11 @@
 //! health says so.
 
 mod flags;
+mod limits;
 
 use std::sync::Arc;
+
+pub use self::limits::HoldSettings;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -41,6 +44,8 @@ use crate::queue::metrics::QueueMetrics;
 use crate::queue::redis::RedisQueue;
 use crate::queue::worker::{self, Worker as JobWorker};
 use crate::resilience::breaker;
+use crate::resilience::admission::Admission;
+use crate::resilience::admission::metrics::AdmissionMetrics;
 use crate::resilience::degradation::{DegradationMetrics, Registrar};
 use crate::resilience::dependency::{self, CallMetrics, Dependency};
 use crate::resilience::retry::{Policy, Strategy};
@@ -121,6 +126,14 @@ pub struct AppState {
     pub flags: StoredFlags,
     /// How features come to their users.
     pub rollouts: Rollouts,
+    /// How much callers may ask; `None` where that is not limited.
+    pub limits: Option<crate::limits::Limits>,
+    /// How many requests are executed at a time.
+    pub admission: Admission,
+    /// The series of that.
+    pub admission_metrics: AdmissionMetrics,
+    /// Where the bodies of requests that wait are kept; `None` where they wait for their turn unread.
+    pub hold: Option<HoldSettings>,
     cache: Option<ResponseCache>,
     postgres: Postgres,
     /// Past any pooler, for what needs a session that lasts.
@@ -183,7 +196,14 @@ impl AppState {
             max_pending: config.outbox.max_pending.into(),
             gate,
         };
+        let limits = config.limits.enabled.then(|| limits::limits(config, &redis, &degradations, metrics));
+        let admission_metrics = metrics.area(AdmissionMetrics::register);
+        let admission = limits::admission(config, &postgres, admission_metrics.clone());
         Ok(Self {
+            limits,
+            admission,
+            admission_metrics,
+            hold: limits::hold(config),
             served,
             persisted,
             hub,

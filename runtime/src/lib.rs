@@ -8,7 +8,7 @@
 //! app_state
 //! migration
 //! engine
-//! cache dataloader events feature_flags queue outbox
+//! cache dataloader events feature_flags limits queue outbox
 //! storage
 //! security
 //! resilience
@@ -27,6 +27,7 @@ pub mod error;
 pub mod events;
 pub mod feature_flags;
 pub mod ids;
+pub mod limits;
 pub mod migration;
 pub mod observability;
 pub mod outbox;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use fraiseql_runtime::api;
+use fraiseql_runtime::api::middleware::gate::Gate;
 use fraiseql_runtime::app_state::AppState;
 use fraiseql_runtime::config::source::Environment;
 use fraiseql_runtime::config::{Config, Error as ConfigError};
@@ -220,7 +221,8 @@ async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<serve
     for (name, start) in state.workers() {
         workers.add(name, start);
     }
-    Ok(server::Application { routes: api::product(&state), health, workers })
+    let gate = Some(Gate::new(&state));
+    Ok(server::Application { routes: api::product(&state), health, workers, gate })
 }
 
 fn migrate(config: &Config, folder: Option<&Path>) -> anyhow::Result<ExitCode> {

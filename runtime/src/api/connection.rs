@@ -1,6 +1,7 @@
 //! The connection that a request came over, for handlers that keep it for longer than an answer takes.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub struct Connection {
 
 /// What clones share: each request has one, and a token's clone takes a lock.
 pub struct Shared {
+    /// The other end, if there is one.
+    pub peer: Option<IpAddr>,
     /// Cancelled when the server begins to end: say what is left to say, and close.
     pub ending: CancellationToken,
     /// Cancelled when the time for that is over; cancelling it cuts this connection alone.
@@ -31,12 +34,17 @@ impl Deref for Connection {
 
 impl Connection {
     /// `open` is dropped with the last clone.
-    pub fn new(ending: CancellationToken, cut: CancellationToken, open: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { shared: Arc::new(Shared { ending, cut, _open: open }) }
+    pub fn new(
+        peer: Option<IpAddr>,
+        ending: CancellationToken,
+        cut: CancellationToken,
+        open: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { peer, ending, cut, _open: open }) }
     }
 
     /// One that nobody ends, for a router without a listener.
     pub fn detached() -> Self {
-        Self::new(CancellationToken::new(), CancellationToken::new(), Arc::new(()))
+        Self::new(None, CancellationToken::new(), CancellationToken::new(), Arc::new(()))
     }
 }

@@ -47,6 +47,11 @@ impl ApiError {
         Self { status: StatusCode::PRECONDITION_FAILED, code: "PRECONDITION_FAILED", message: message.into() }
     }
 
+    /// `code` says of what there is too much.
+    pub fn too_many(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, code, message: message.into() }
+    }
+
     pub fn too_large(bytes_max: usize) -> Self {
         let message = format!("the body is larger than {bytes_max} bytes").into();
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: ErrorKind::BadInput.code(), message }
@@ -71,6 +76,7 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorKind::IdempotencyConflict | ErrorKind::InvalidTransition => StatusCode::CONFLICT,
+        ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Timeout
         | ErrorKind::Unavailable
         | ErrorKind::DatabaseBusy
@@ -88,7 +94,7 @@ mod tests {
     fn a_refusal_is_the_callers_status_and_everything_else_is_ours() {
         use ErrorKind::{
             BadInput, CircuitBreakerOpen, DatabaseBusy, IdempotencyConflict, Internal, InvalidTransition,
-            NotFound, ServiceDegraded, Timeout, Unauthorized, Unavailable,
+            NotFound, ServiceDegraded, Timeout, TooManyRequests, Unauthorized, Unavailable,
         };
         for kind in [
             BadInput,
@@ -96,6 +102,7 @@ mod tests {
             Unauthorized,
             IdempotencyConflict,
             InvalidTransition,
+            TooManyRequests,
             Timeout,
             Unavailable,
             DatabaseBusy,

@@ -17,6 +17,7 @@ use axum::{Router, middleware as layer};
 use tokio_util::sync::CancellationToken;
 
 use self::error::ApiError;
+use self::middleware::gate::Gate;
 use crate::app_state::AppState;
 use crate::config::Config;
 use crate::config::logging::Access;
@@ -26,7 +27,7 @@ use crate::observability::metrics::{HttpMetrics, Metrics};
 use crate::security::headers::SecurityHeaders;
 
 /// What the routes and layers of the frame share.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Frame {
     pub health: HealthReport,
     pub metrics: Metrics,
@@ -36,6 +37,8 @@ pub struct Frame {
     pub limits: Limits,
     pub headers: SecurityHeaders,
     pub access_log: AccessLog,
+    /// Who comes in; without one everybody does.
+    pub gate: Option<Gate>,
 }
 
 /// Which requests are a line in the log.
@@ -72,7 +75,14 @@ impl Frame {
             limits,
             headers: SecurityHeaders::new(config.mode),
             access_log,
+            gate: None,
         }
+    }
+
+    /// With what decides who comes in.
+    #[must_use]
+    pub fn with_gate(self, gate: Option<Gate>) -> Self {
+        Self { gate, ..self }
     }
 }
 

@@ -24,6 +24,39 @@ pub struct ApiKey {
     /// What the caller is.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// How much the caller may ask.
+    #[serde(default)]
+    pub tier: Tier,
+}
+
+/// By what a caller's quota is found in `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// `default_rpm` holds.
+    #[default]
+    Unset,
+    /// As somebody who shows no key; the quota is the key's own.
+    Anonymous,
+    /// Somebody who is known.
+    Authenticated,
+    /// Who runs the service.
+    Admin,
+}
+
+impl Tier {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unset, Self::Anonymous, Self::Authenticated, Self::Admin];
+
+    /// The label of metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unset => "unset",
+            Self::Anonymous => "anonymous",
+            Self::Authenticated => "authenticated",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 impl Auth {

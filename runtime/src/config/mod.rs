@@ -13,6 +13,7 @@ pub mod error;
 pub mod feature_flags;
 pub mod graphql;
 pub mod health;
+pub mod limits;
 pub mod logging;
 pub mod nats;
 pub mod outbox;
@@ -47,6 +48,8 @@ pub struct Tables {
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
     pub resilience: resilience::Resilience,
+    pub limits: limits::Limits,
+    pub backpressure: limits::Backpressure,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -65,6 +68,8 @@ pub struct Config {
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
     pub resilience: resilience::Resilience,
+    pub limits: limits::Limits,
+    pub backpressure: limits::Backpressure,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -140,9 +145,12 @@ impl Config {
             auth,
             feature_flags,
             resilience,
+            limits,
+            backpressure,
             health,
             logging,
         } = tables;
+        let limits = limits.canonical();
         Self {
             server,
             database,
@@ -154,6 +162,8 @@ impl Config {
             auth,
             feature_flags,
             resilience,
+            limits,
+            backpressure,
             health,
             logging,
             urls,
@@ -178,6 +188,10 @@ impl Tables {
         self.auth.check(&mut checks.table("auth"));
         self.feature_flags.check(&mut checks.table("feature_flags"));
         self.resilience.check(checks);
+        self.limits.check(&mut checks.table("limits"));
+        self.limits.tiers.check(&mut checks.table("limits.tiers"));
+        self.limits.checklist.check(&mut checks.table("limits.checklist"));
+        self.backpressure.check(&mut checks.table("backpressure"));
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }

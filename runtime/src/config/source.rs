@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Error, Problem};
+use super::limits::ALIASES;
 
 /// The process's environment at one moment. Tests make their own.
 #[derive(Clone, Default)]
@@ -52,7 +53,7 @@ impl<'a> Document<'a> {
     }
 
     /// Keys that `known`, written as TOML, does not have. Every setting is in it, because no
-    /// table has an `Option`.
+    /// table has an `Option`, save other names of keys. A table that is empty there takes any key.
     pub(super) fn unknown_keys(&self, known: &impl Serialize) -> Vec<Problem> {
         let known = toml::Table::try_from(known).expect("the defaults can be written as TOML");
         let mut problems = Vec::new();
@@ -64,7 +65,9 @@ impl<'a> Document<'a> {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             match known.get(name) {
+                None if ALIASES.contains(&(path, name)) => {}
                 None => problems.push(self.unknown_key(key, path, known)),
+                Some(toml::Value::Table(inner)) if inner.is_empty() => {}
                 Some(toml::Value::Table(inner)) => {
                     // A value that should be a table is left to the reader of types.
                     if let DeValue::Table(table) = value.get_ref() {

@@ -58,7 +58,8 @@ pub async fn run(
         // Tracked by what is open and not by the task: a WebSocket outlives the task that accepted it.
         let open = Open::new(&active, permit, connections.token());
         let cut = cut.child_token();
-        let connection = Connection::new(stop.clone(), cut.clone(), Arc::new(open));
+        let peer = stream.peer_addr().ok().map(|address| address.ip());
+        let connection = Connection::new(peer, stop.clone(), cut.clone(), Arc::new(open));
         let router = router.clone();
         tokio::spawn(async move {
             tokio::select! {

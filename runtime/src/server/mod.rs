@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listeners::Drained;
 use self::workers::Workers;
+use crate::api::middleware::gate::Gate;
 use crate::api::{self, Frame};
 use crate::config::Config;
 use crate::observability::health::{HealthChecker, HealthMonitor};
@@ -29,6 +30,8 @@ pub struct Application {
     pub routes: Router,
     pub health: HealthChecker,
     pub workers: Workers,
+    /// Who comes in; without one everybody does.
+    pub gate: Option<Gate>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,7 @@ pub async fn serve(
     application: Application,
     stop: CancellationToken,
 ) -> Ended {
-    let Application { routes, health, mut workers } = application;
+    let Application { routes, health, mut workers, gate } = application;
     let checker = health.with_timeout(config.health.timeout);
     let (monitor, report) = HealthMonitor::new(checker, config.health.interval);
     let monitor = Arc::new(monitor);
@@ -86,7 +89,7 @@ pub async fn serve(
         async move { monitor.run(stop).await }
     });
 
-    let frame = Frame::new(config, metrics.clone(), report, stop.clone());
+    let frame = Frame::new(config, metrics.clone(), report, stop.clone()).with_gate(gate);
     let connections = frame.http.connections.clone();
     let router = api::router(frame, routes);
 

@@ -20,6 +20,7 @@ mod import;
 mod injection;
 mod input;
 mod json_writing;
+mod limits;
 mod lists;
 mod migration_examples;
 mod migrations;
@@ -244,6 +245,17 @@ fn all() -> Vec<(&'static str, Start)> {
             a_key_is_needed_for_what_is_guarded_on_every_way_of_asking,
             a_server_without_a_schema_says_so,
             the_page_for_trying_operations_needs_nothing_from_elsewhere;
+        limits:
+            two_hundred_calls_at_two_replicas_get_ten_through,
+            a_script_that_redis_has_forgotten_is_loaded_again,
+            what_is_counted_is_in_one_place_and_expires,
+            without_redis_each_replica_gives_its_part_and_no_more,
+            a_silent_redis_costs_the_timeout_of_the_limits_and_not_its_own,
+            each_tier_has_its_limit_and_says_how_it_stands,
+            mutations_are_limited_while_reads_go_on,
+            operations_of_a_socket_count,
+            a_request_over_the_cap_waits_and_its_body_with_it,
+            a_full_queue_refuses;
         subscriptions:
             an_order_is_told_to_every_subscriber_as_it_selected,
             a_filter_lets_through_what_is_asked_for,

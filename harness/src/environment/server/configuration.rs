@@ -29,6 +29,8 @@ pub(super) fn table(address: SocketAddr, spool: &Path, overrides: Table) -> Tabl
         let schema = workspace.join("fixtures/schemas/ecommerce/schema.graphql");
         set(&["graphql", "schema"], schema.display().to_string().into());
     }
+    // One address sends the load of many. Whoever tests the limits names another policy.
+    set(&["limits", "policy"], "load-test".into());
     set(&["logging", "format"], "json".into());
     // A line for every request would be millions in a soak, and the disk would be what is measured.
     set(&["logging", "access"], "errors-and-slow".into());
@@ -110,6 +112,7 @@ mod tests {
         assert_eq!(table["server"]["bind_address"].as_str(), Some("127.0.0.1:8000"));
         assert_eq!(table["cache"]["redis"]["url_env"].as_str(), Some("REDIS_URL"));
         assert_eq!(table["cache"]["redis"]["pool_size"].as_integer(), Some(3));
+        assert_eq!(table["limits"]["policy"].as_str(), Some("load-test"));
         assert_eq!(table["logging"]["access"].as_str(), Some("errors-and-slow"));
         assert_eq!(grace(&table).expect("grace"), Duration::from_secs(1));
     }

@@ -4,6 +4,7 @@
 //! Promises: no other header makes anybody; a key that is not known is refused and does not make the caller anonymous,
 //! since whoever sends one wants to be somebody; two keys are refused. Where no keys are configured none is looked at.
 
+use axum::extract::Extension;
 use axum::response::Response;
 use http::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -11,14 +12,23 @@ use serde_json::{Map, Value};
 
 use super::request::Media;
 use super::{errors, send};
+use crate::api::middleware::gate::Identified;
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::Caller;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Whom the headers make, or the answer that refuses them.
-pub(super) fn identify(keys: &ApiKeys, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
-    caller(keys, headers).ok_or_else(|| {
+pub(super) fn identify(
+    keys: &ApiKeys,
+    identified: Option<Extension<Identified>>,
+    headers: &HeaderMap,
+) -> Result<Caller, Box<Response>> {
+    let made = match identified {
+        Some(Extension(Identified(made))) => made,
+        None => caller(keys, headers),
+    };
+    made.ok_or_else(|| {
         let wanted = Media::wanted(headers.get(ACCEPT));
         let media = wanted.ok().flatten().unwrap_or(Media::Json);
         let body = errors("the key is not known", "UNAUTHENTICATED");

@@ -92,9 +92,11 @@ pub(super) enum Run {
 
 impl Api {
     /// Runs an operation; each result goes through `out` when there is room for it.
+    /// The `first` operation of a request was counted when it came.
     pub(super) async fn run(
         &self,
         asked: Asked,
+        first: bool,
         out: mpsc::Sender<Outcome>,
         ending: &CancellationToken,
     ) -> Run {
@@ -102,6 +104,9 @@ impl Api {
             let kind = ErrorKind::Unavailable;
             return say(&out, refusal(errors("the schema is not loaded yet", kind.code()))).await;
         };
+        if let Err(denied) = self.pay(&engine, &asked, first).await {
+            return say(&out, refusal(errors(&denied.message(), denied.code()))).await;
+        }
         let request = match asked.resolve(&self.persisted) {
             Ok(request) => request,
             Err(refused) => return say(&out, refusal(errors(&refused.to_string(), refused.code()))).await,
@@ -109,6 +114,16 @@ impl Api {
         match engine.subscribe(&request, &self.caller).await {
             Ok(Some(subscription)) => self.tell(subscription, out, ending).await,
             Ok(None) => {
+                // The connection holds no place: what it asks for does while it is answered.
+                let _place = match &self.pass {
+                    None => None,
+                    Some(pass) => match pass.enter().await {
+                        Ok(place) => Some(place),
+                        Err(denied) => {
+                            return say(&out, refusal(errors(&denied.message(), denied.code()))).await;
+                        }
+                    },
+                };
                 let Answer { body, stage, .. } = engine.execute_as(&request, &self.caller).await;
                 match stage {
                     Stage::Refused | Stage::Unauthenticated | Stage::Forbidden => {

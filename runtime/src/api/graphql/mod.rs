@@ -30,6 +30,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use self::live::Live;
 use self::request::{Asked, Media, Posted, Unread};
 use super::connection::Connection;
+use super::middleware::gate::{Denied, Identified, Pass};
 use super::middleware::metrics::MetricsError;
 use crate::app_state::AppState;
 use crate::config::Mode;
@@ -43,12 +44,14 @@ use crate::security::guard::Caller;
 /// Path of the route and its methods, so that its series exist before the first request.
 pub const ROUTES: [(&str, &str); 2] = [("POST", PATH), ("GET", PATH)];
 
-const PATH: &str = "/graphql";
+pub(super) const PATH: &str = "/graphql";
 
 /// What a handler needs, and for whom it works.
 #[derive(Clone)]
 struct Api {
     caller: Caller,
+    /// What an operation costs; nothing without a gate.
+    pass: Option<Pass>,
     shared: Arc<Shared>,
 }
 
@@ -83,6 +86,9 @@ pub fn router(state: &AppState) -> Router {
     let routes = if state.mode == Mode::Development { routes.merge(page::router()) } else { routes };
     routes.with_state(shared)
 }
+
+/// What the gate has found out about a request.
+type Gated = (Option<Extension<Identified>>, Option<Extension<Pass>>);
 
 /// The head of a request: what the caller takes, and over which connection.
 struct Head {
@@ -120,15 +126,16 @@ impl Head {
 
 async fn execute(
     State(shared): State<Arc<Shared>>,
+    (identified, pass): Gated,
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let caller = match caller::identify(&shared.keys, &headers) {
+    let caller = match caller::identify(&shared.keys, identified, &headers) {
         Ok(caller) => caller,
         Err(refused) => return *refused,
     };
-    let api = Api { caller, shared };
+    let api = Api { caller, pass: pass.map(|Extension(pass)| pass), shared };
     let head = match Head::read(&headers, connection) {
         Ok(head) => head,
         Err(unread) => return refuse(Media::Json, &unread),
@@ -141,6 +148,11 @@ async fn execute(
         Err(unread) => return refuse(media, &unread),
     };
     let Some(engine) = api.served.current() else { return not_loaded(media) };
+    if let Posted::One(asked) = &posted
+        && let Err(denied) = api.pay(&engine, asked, true).await
+    {
+        return deny(media, denied);
+    }
     match posted {
         Posted::One(asked) if head.streams(&api, &asked).await => {
             sse::answer(api, head.connection, asked).await
@@ -152,16 +164,17 @@ async fn execute(
 
 async fn read(
     State(shared): State<Arc<Shared>>,
+    (identified, pass): Gated,
     connection: Option<Extension<Connection>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let caller = match caller::identify(&shared.keys, &headers) {
+    let caller = match caller::identify(&shared.keys, identified, &headers) {
         Ok(caller) => caller,
         Err(refused) => return *refused,
     };
-    let api = Api { caller, shared };
+    let api = Api { caller, pass: pass.map(|Extension(pass)| pass), shared };
     if headers.contains_key(UPGRADE) {
         let connection = connection.map_or_else(Connection::detached, |Extension(connection)| connection);
         return match upgrade {
@@ -202,12 +215,34 @@ impl Api {
         Ok(engine.execute_as(&request, &self.caller).await)
     }
 
+    /// Counts an operation towards the limits of its caller, the `first` of a request only as far as it changes something:
+    /// the request was counted when it came.
+    async fn pay(&self, engine: &Engine, asked: &Asked, first: bool) -> Result<(), Denied> {
+        let Some(pass) = &self.pass else { return Ok(()) };
+        let writes = pass.tells_writes_apart() && self.writes(engine, asked).await;
+        match (first, writes) {
+            (false, _) => pass.operation(writes).await,
+            (true, true) => pass.writes().await,
+            (true, false) => Ok(()),
+        }
+    }
+
+    /// One that cannot be read changes nothing.
+    async fn writes(&self, engine: &Engine, asked: &Asked) -> bool {
+        let Ok(request) = asked.clone().resolve(&self.persisted) else { return false };
+        engine.kind(&request).await == Some(OperationType::Mutation)
+    }
+
     /// One after another: a mutation in a list may count on those before it.
     async fn answer_all(&self, engine: &Engine, media: Media, batch: Vec<Asked>) -> Response {
         let (mut body, mut failed) = (vec![b'['], false);
         for (at, asked) in batch.into_iter().enumerate() {
             if at > 0 {
                 body.push(b',');
+            }
+            if let Err(denied) = self.pay(engine, &asked, at == 0).await {
+                body.extend(errors(&denied.message(), denied.code()));
+                continue;
             }
             match self.answer(engine, asked).await {
                 Ok(answer) => {
@@ -263,6 +298,20 @@ fn send(media: Media, status: StatusCode, body: Vec<u8>, failed: bool) -> Respon
 /// A request that is none of GraphQL: its status says so under both media types.
 fn refuse(media: Media, unread: &Unread) -> Response {
     send(media, unread.status, errors(&unread.message, ErrorKind::BadInput.code()), false)
+}
+
+/// Refuses an operation of a request that came in.
+fn deny(media: Media, denied: Denied) -> Response {
+    let body = errors(&denied.message(), denied.code());
+    let mut response = send(media, StatusCode::TOO_MANY_REQUESTS, body, false);
+    denied.tell(response.headers_mut());
+    response
+}
+
+/// Refuses a request before it is read.
+pub(super) fn refusal(headers: &HeaderMap, status: StatusCode, message: &str, code: &str) -> Response {
+    let media = Media::wanted(headers.get(ACCEPT)).ok().flatten().unwrap_or(Media::Json);
+    send(media, status, errors(message, code), false)
 }
 
 /// The database was not there since the start, so nobody knows whether the schema fits it.

@@ -57,7 +57,7 @@ pub(super) async fn answer(api: Api, connection: Connection, asked: Asked) -> Re
     let slow = CancellationToken::new();
     let lagged = slow.clone();
     let run = tokio::spawn(async move {
-        let run = api.run(asked, out, &connection.ending).await;
+        let run = api.run(asked, true, out, &connection.ending).await;
         if run == Run::Slow {
             lagged.cancel();
             // Nobody asks for the stream's end while the socket is full.

@@ -6,6 +6,8 @@
 pub mod body_limit;
 pub mod catch_panic;
 pub mod compression;
+pub mod gate;
+mod hold;
 pub mod metrics;
 pub mod request_id;
 pub mod timeout;
@@ -20,9 +22,9 @@ use tracing::Instrument;
 
 use super::Frame;
 
-/// From the outside in: security headers, request id, span and its line in the log, metrics, panics, compression, the time
-/// limit, the size limit, the route. So each answer has the headers and the id, and is logged and counted, whatever
-/// made it.
+/// From the outside in: security headers, request id, span and its line in the log, metrics, panics, compression, the size
+/// limit, the gate, the time limit, the route. So each answer has the headers and the id, and is logged and counted,
+/// whatever made it.
 pub async fn frame(State(frame): State<Arc<Frame>>, mut request: Request, next: Next) -> Response {
     let id = request_id::assign(&mut request);
     let mut ending = trace::begin(frame.access_log, id, &request);
@@ -33,7 +35,14 @@ pub async fn frame(State(frame): State<Arc<Frame>>, mut request: Request, next: 
         let answer = async {
             match body_limit::refuse_large(frame.limits.body_bytes_max, &request) {
                 Some(refused) => refused,
-                None => timeout::give_up_late(frame.limits.request_timeout, next.run(request)).await,
+                None => {
+                    let answer =
+                        |request| timeout::give_up_late(frame.limits.request_timeout, next.run(request));
+                    match &frame.gate {
+                        Some(gate) => gate.run(request, answer).await,
+                        None => answer(request).await,
+                    }
+                }
             }
         };
         let mut response = catch_panic::caught(answer).await;

@@ -97,7 +97,8 @@ impl TestFrame {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, config) = (CancellationToken::new(), config(toml));
-        let (application, end) = (Application { routes, health, workers: Workers::default() }, stop.clone());
+        let (application, end) =
+            (Application { routes, health, workers: Workers::default(), gate: None }, stop.clone());
         let server =
             tokio::spawn(
                 async move { server::serve(listener, &config, Metrics::new(), application, end).await },

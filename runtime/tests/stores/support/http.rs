@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use fraiseql_runtime::api;
+use fraiseql_runtime::api::middleware::gate::Gate;
 use fraiseql_runtime::observability::health::HealthChecker;
 use fraiseql_runtime::server::workers::Workers;
 use fraiseql_runtime::server::{self, Application, Ended};
@@ -38,7 +39,8 @@ impl Front {
         let mut health = HealthChecker::new("1");
         shop.state.add_health_checks(&mut health);
         let routes = api::product(&shop.state);
-        let application = Application { routes, health, workers: Workers::default() };
+        let gate = Some(Gate::new(&shop.state));
+        let application = Application { routes, health, workers: Workers::default(), gate };
         let stop = CancellationToken::new();
         let end = stop.clone();
         let server =

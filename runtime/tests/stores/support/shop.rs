@@ -32,6 +32,8 @@ const SETTINGS: &str = r#"
     nats.publish_timeout = "1s"
     outbox.poll_interval = "10ms"
     queue.poll_interval = "10ms"
+    # Tests of other things ask more in a moment than one client may.
+    limits.policy = "load-test"
 "#;
 
 /// One server's services, without HTTP.

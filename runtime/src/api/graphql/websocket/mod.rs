@@ -218,6 +218,7 @@ impl Open {
             Client::Init(payload) => {
                 let caller = of_init(&self.api.keys, &self.api.caller, &payload);
                 self.api.caller = caller.ok_or(End::Close(Close::Forbidden))?;
+                self.api.pass = self.api.pass.as_ref().map(|pass| pass.of(&self.api.caller));
                 self.acknowledged = true;
                 self.say(protocol::ack())
             }
@@ -288,7 +289,7 @@ impl Operation {
     /// Runs it and writes its results as messages.
     async fn run(self, asked: Asked) -> Run {
         let (results, mut made) = mpsc::channel(1);
-        let run = self.api.run(asked, results, &self.ending);
+        let run = self.api.run(asked, false, results, &self.ending);
         let pass_on = async {
             while let Some(outcome) = made.recv().await {
                 let text = match outcome {

@@ -1,0 +1,271 @@
+//! How much callers may ask of this server, and who of them is over it.
+//!
+//! Promises: a quota of a minute holds at all replicas together while Redis answers; a replica alone never lets more than
+//! the whole quota through, whatever Redis says, and while Redis is away its part of it, so that no failure lets more
+//! through than the quota times the replicas. Asking Redis adds [`redis_timeout`](crate::config::limits::Limits) to a
+//! request at most, and nothing while it is known to be away. A limit of a second is each replica's own: it is about
+//! what this process can do; a request just over it waits for its turn before it is refused.
+
+pub mod client;
+pub mod metrics;
+pub mod policy;
+pub mod redis;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use self::client::Client;
+use self::metrics::LimitMetrics;
+use self::policy::{Limit, Policy, Request};
+use self::redis::Shared;
+use crate::clock::Clock;
+use crate::config::auth::{Auth, Tier};
+use crate::config::{self, Mode};
+use crate::error::chain;
+use crate::resilience::breaker::{self, Breaker};
+use crate::resilience::degradation::Component;
+use crate::resilience::limiter::memory::Memory;
+use crate::resilience::limiter::{Answer, Ask, Refused};
+use crate::security::guard::Caller;
+use crate::storage::redis::Redis;
+
+/// When Redis is not asked any more, and when again.
+const BREAKER: breaker::Settings = breaker::Settings {
+    failure_threshold: 5,
+    window: Duration::from_secs(10),
+    timeout: Duration::from_secs(1),
+    success_threshold: 1,
+};
+/// The name of all clients together.
+const EVERYBODY: &str = "*";
+
+/// What a quota is and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Which one.
+    pub limit: Limit,
+    /// How many it gives.
+    pub quota: u32,
+    /// In which time.
+    pub window: Duration,
+    /// How many are left.
+    pub remaining: u32,
+    /// Until all of them are there again.
+    pub reset: Duration,
+}
+
+/// A request is over a limit. Nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which one, and how it stands.
+    pub told: Told,
+    /// When it is worth trying again.
+    pub retry_after: Duration,
+}
+
+/// The limits of this server. Clones share them.
+#[derive(Clone)]
+pub struct Limits {
+    shared: Arc<Inner>,
+}
+
+/// What [`Limits`] are made from.
+pub struct Parts {
+    /// Where quotas are shared, if they are.
+    pub redis: Option<Redis>,
+    /// Told when Redis is away.
+    pub degraded: Component,
+    /// The series.
+    pub metrics: LimitMetrics,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+struct Inner {
+    policy: Policy,
+    tiers: HashMap<String, Tier>,
+    proxies: Vec<IpNet>,
+    memory: Memory,
+    everybody: Memory,
+    redis: Option<(Shared, Breaker)>,
+    replicas: u32,
+    degraded: Component,
+    metrics: LimitMetrics,
+    clock: Arc<dyn Clock>,
+    start: Instant,
+}
+
+/// What a request may still cost when more is known of it. Cheap to clone.
+#[derive(Clone)]
+pub struct Ticket {
+    limits: Limits,
+    client: Client,
+    route: Arc<str>,
+}
+
+impl Limits {
+    /// The limits of a configuration.
+    pub fn new(table: &config::limits::Limits, auth: &Auth, mode: Mode, parts: Parts) -> Self {
+        let Parts { redis, degraded, metrics, clock } = parts;
+        let redis = redis.map(|redis| {
+            let breaker = Breaker::new("redis for the limits", BREAKER, clock.clone());
+            (Shared::new(redis, table.redis_timeout), breaker)
+        });
+        let start = clock.now();
+        let inner = Inner {
+            policy: Policy::new(table, mode),
+            tiers: auth.api_keys.iter().map(|key| (key.id.clone(), key.tier)).collect(),
+            proxies: table.proxies(),
+            memory: Memory::new(table.max_clients as usize),
+            everybody: Memory::new(1),
+            redis,
+            replicas: table.replicas,
+            degraded,
+            metrics,
+            clock,
+            start,
+        };
+        Self { shared: Arc::new(inner) }
+    }
+
+    /// Whose request it is.
+    pub fn client(&self, caller: &Caller, peer: Option<IpAddr>, headers: &HeaderMap) -> Client {
+        let tier = caller.identity().and_then(|identity| self.shared.tiers.get(&identity.id).copied());
+        let address = client::address(peer, headers, &self.shared.proxies);
+        Client::new(caller, tier.unwrap_or_default(), address)
+    }
+
+    /// Lets a request in; a quota that it counts towards is told. It may have waited for its turn.
+    ///
+    /// # Errors
+    /// When it is over a limit.
+    pub async fn request(&self, client: &Client, route: &str, writes: bool) -> Result<Option<Told>, Refusal> {
+        let inner = &self.shared;
+        let second = inner.policy.client_second();
+        let wait = match second {
+            Some(ask) => inner.second(Limit::ClientSecond, &inner.memory, client, ask, &client.key)?,
+            None => Duration::ZERO,
+        };
+        let quotas = inner.policy.quotas(Request { tier: client.tier, route, writes });
+        let told = if quotas.is_empty() { None } else { Some(inner.quotas(client, &quotas).await?) };
+        let ask = inner.policy.global_second();
+        let global = inner.second(Limit::GlobalSecond, &inner.everybody, client, ask, EVERYBODY)?;
+        let wait = wait.max(global);
+        if !wait.is_zero() {
+            inner.metrics.delayed();
+            tokio::time::sleep(wait).await;
+        }
+        Ok(told)
+    }
+
+    /// For what is learnt of the request later.
+    pub fn ticket(&self, client: &Client, route: &str) -> Ticket {
+        Ticket { limits: self.clone(), client: client.clone(), route: route.into() }
+    }
+}
+
+impl Ticket {
+    /// The request, which was let in, turned out to change something.
+    ///
+    /// # Errors
+    /// When that is over a limit.
+    pub async fn writes(&self) -> Result<(), Refusal> {
+        let inner = &self.limits.shared;
+        match inner.policy.writes(self.client.tier) {
+            Some(quota) => inner.quotas(&self.client, &[quota]).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// One more operation over a connection that was let in.
+    ///
+    /// # Errors
+    /// When it is over a limit.
+    pub async fn operation(&self, writes: bool) -> Result<(), Refusal> {
+        self.limits.request(&self.client, &self.route, writes).await.map(|_| ())
+    }
+
+    /// Whether mutations count for themselves.
+    pub fn tells_writes_apart(&self) -> bool {
+        self.limits.shared.policy.writes(self.client.tier).is_some()
+    }
+
+    /// Whose it is.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Duration {
+        self.clock.now().saturating_duration_since(self.start)
+    }
+
+    fn second(
+        &self,
+        limit: Limit,
+        memory: &Memory,
+        client: &Client,
+        ask: Ask,
+        key: &str,
+    ) -> Result<Duration, Refusal> {
+        let answer = memory.take(key, &[ask], self.now());
+        answer.taken.map_err(|refused| self.refuse(client, told(limit, ask, answer), refused))
+    }
+
+    async fn quotas(&self, client: &Client, quotas: &[(Limit, Ask)]) -> Result<Told, Refusal> {
+        let asks: Vec<Ask> = quotas.iter().map(|(_, ask)| *ask).collect();
+        let answer = self.decide(&client.key, &asks).await;
+        let (limit, ask) = quotas[answer.at];
+        let told = told(limit, ask, answer);
+        answer.taken.map(|_| told).map_err(|refused| self.refuse(client, told, refused))
+    }
+
+    /// First this replica for itself, which costs nothing and spares Redis who is over anyway, then all together.
+    async fn decide(&self, client: &str, asks: &[Ask]) -> Answer {
+        let now = self.now();
+        let own = self.memory.take(client, asks, now);
+        let Some((shared, breaker)) = self.redis.as_ref().filter(|_| own.taken.is_ok()) else {
+            self.metrics.decided_in_memory();
+            return own;
+        };
+        match breaker.call(shared.take(client, asks)).await {
+            Ok(answer) => {
+                self.degraded.restored();
+                self.metrics.decided_by_redis();
+                if answer.taken.is_err() {
+                    self.memory.give_back(client, asks, now);
+                }
+                answer
+            }
+            Err(error) => {
+                if let breaker::Error::Call(error) = &error {
+                    tracing::debug!(error = %chain(error), "redis did not decide about limits");
+                }
+                self.degraded.degraded("redis does not answer in time");
+                self.metrics.decided_in_memory();
+                self.memory.give_back(client, asks, now);
+                let part: Vec<Ask> =
+                    asks.iter().map(|ask| Ask { rule: ask.rule.share_of(self.replicas), ..*ask }).collect();
+                self.memory.take(client, &part, now)
+            }
+        }
+    }
+
+    fn refuse(&self, client: &Client, told: Told, refused: Refused) -> Refusal {
+        self.metrics.refused(told.limit, client.tier);
+        tracing::debug!(client = %client.key, limit = told.limit.label(), "over a limit");
+        Refusal { told, retry_after: refused.retry_after.unwrap_or(told.window) }
+    }
+}
+
+fn told(limit: Limit, ask: Ask, answer: Answer) -> Told {
+    let Answer { remaining, reset, .. } = answer;
+    Told { limit, quota: ask.rule.limit(), window: ask.rule.period(), remaining, reset }
+}

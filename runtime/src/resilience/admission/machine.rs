@@ -1,0 +1,276 @@
+//! Who is executed, who waits and who is refused. Pure: the time comes from outside.
+//!
+//! Promises: never more are executed than the bounds, in all and of one client; while a place is free nobody waits who could
+//! have it; whoever waits hears exactly once how it ends. The one that came first goes first, unless the queue has not
+//! been empty for a while: then the newest goes first and nobody waits longer than the target, since work for callers
+//! who have given up helps no one. After Maurer, "Fail at Scale" (ACM Queue, 2015), and Nichols and Jacobson,
+//! "Controlling Queue Delay" (2012).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Executed at a time; at least 1.
+    pub executing_max: usize,
+    /// Executed at a time of one client; as many more may wait. At least 1.
+    pub client_max: usize,
+    /// Nobody waits longer.
+    pub timeout: Duration,
+    /// Nobody waits longer when there is too much.
+    pub target: Duration,
+    /// There is too much when somebody has been waiting at every moment for so long.
+    pub interval: Duration,
+}
+
+/// Why somebody is not executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// As many wait as may.
+    QueueFull,
+    /// As many of this client are executed and wait as may.
+    ClientBusy,
+    /// There is too much to do, for longer than a moment.
+    Overloaded,
+    /// It has waited for as long as anybody may.
+    QueueTimeout,
+    /// This process has used the memory that it may.
+    OutOfMemory,
+    /// No connection to the database is free.
+    PoolSaturated,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::QueueFull,
+        Self::ClientBusy,
+        Self::Overloaded,
+        Self::QueueTimeout,
+        Self::OutOfMemory,
+        Self::PoolSaturated,
+    ];
+
+    /// The value of `extensions.code`.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::QueueFull => "QUEUE_FULL",
+            Self::ClientBusy => "TOO_MANY_CONCURRENT_REQUESTS",
+            Self::Overloaded => "OVERLOADED",
+            Self::QueueTimeout => "QUEUE_TIMEOUT",
+            Self::OutOfMemory => "OUT_OF_MEMORY",
+            Self::PoolSaturated => "POOL_SATURATED",
+        }
+    }
+
+    /// The label of metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ClientBusy => "client_busy",
+            Self::Overloaded => "overloaded",
+            Self::QueueTimeout => "queue_timeout",
+            Self::OutOfMemory => "out_of_memory",
+            Self::PoolSaturated => "pool_saturated",
+        }
+    }
+}
+
+/// Somebody who waits.
+pub type Id = u64;
+
+/// How an arrival is received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is executed; to be given to [`Machine::leave`] once.
+    Enters,
+    /// It waits.
+    Waits(Id),
+    /// It is neither.
+    Refused(Reason),
+}
+
+/// What happens to somebody who waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It is executed; to be given to [`Machine::leave`] once.
+    Enters(Id, Arc<str>),
+    /// It waits no more.
+    Shed(Id, Reason),
+}
+
+#[derive(Debug, Clone)]
+struct Waiter {
+    id: Id,
+    client: Arc<str>,
+    since: Instant,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    executing: usize,
+    waiting: usize,
+}
+
+/// The state.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    settings: Settings,
+    executing: usize,
+    /// Clients with something under way, and no others.
+    clients: HashMap<Arc<str>, Load>,
+    /// In the order of arrival.
+    queue: VecDeque<Waiter>,
+    next: Id,
+    /// When somebody could last have entered at once.
+    relaxed: Instant,
+}
+
+impl Machine {
+    /// Nobody is there.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let (clients, queue) = (HashMap::new(), VecDeque::new());
+        Self { settings, executing: 0, clients, queue, next: 0, relaxed: now }
+    }
+
+    /// How many are executed.
+    pub fn executing(&self) -> usize {
+        self.executing
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// For how long there has been too much; zero when there is not.
+    pub fn overloaded_for(&self, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.relaxed);
+        if self.is_relaxed() || since <= self.settings.interval { Duration::ZERO } else { since }
+    }
+
+    /// Somebody comes. At most `depth_max` wait, if there is such a bound. What happens to others is added to `events`.
+    pub fn arrive(
+        &mut self,
+        client: &Arc<str>,
+        depth_max: Option<usize>,
+        now: Instant,
+        events: &mut Vec<Event>,
+    ) -> Arrival {
+        self.begin(now);
+        let overloaded = !self.overloaded_for(now).is_zero();
+        self.shed(overloaded, now, events);
+        let load = self.clients.get(client).copied().unwrap_or_default();
+        if self.executing < self.settings.executing_max && load.executing < self.settings.client_max {
+            self.enter(client.clone());
+            return Arrival::Enters;
+        }
+        if load.waiting >= self.settings.client_max {
+            return Arrival::Refused(Reason::ClientBusy);
+        }
+        if depth_max.is_some_and(|most| self.queue.len() >= most) {
+            return Arrival::Refused(Reason::QueueFull);
+        }
+        let id = self.next;
+        self.next += 1;
+        self.clients.entry(client.clone()).or_default().waiting += 1;
+        self.queue.push_back(Waiter { id, client: client.clone(), since: now });
+        Arrival::Waits(id)
+    }
+
+    /// Somebody who was executed is done.
+    pub fn leave(&mut self, client: &Arc<str>, now: Instant, events: &mut Vec<Event>) {
+        self.begin(now);
+        // As it was before there was a free place.
+        let overloaded = !self.overloaded_for(now).is_zero();
+        self.executing -= 1;
+        self.change(client, |load| load.executing -= 1);
+        self.shed(false, now, events);
+        self.fill(overloaded, events);
+        // Only now: a place that is free is worth more than a rule about who has waited too long for it.
+        if overloaded {
+            self.shed(true, now, events);
+        }
+        self.begin(now);
+    }
+
+    /// Somebody stops waiting, for its time is over or nobody waits for its answer; `None` when that was decided before.
+    pub fn give_up(&mut self, id: Id, now: Instant) -> Option<Reason> {
+        self.begin(now);
+        // Ids grow along the queue.
+        let at = self.queue.binary_search_by_key(&id, |waiter| waiter.id).ok()?;
+        let overloaded = !self.overloaded_for(now).is_zero();
+        self.remove(at);
+        self.begin(now);
+        Some(if overloaded { Reason::Overloaded } else { Reason::QueueTimeout })
+    }
+
+    fn is_relaxed(&self) -> bool {
+        self.queue.is_empty() || self.executing < self.settings.executing_max
+    }
+
+    /// What held since the last event held until now.
+    fn begin(&mut self, now: Instant) {
+        if self.is_relaxed() {
+            self.relaxed = self.relaxed.max(now);
+        }
+    }
+
+    /// Refuses who has waited too long, the oldest first.
+    fn shed(&mut self, overloaded: bool, now: Instant, events: &mut Vec<Event>) {
+        let (most, reason) = if overloaded {
+            (self.settings.target, Reason::Overloaded)
+        } else {
+            (self.settings.timeout, Reason::QueueTimeout)
+        };
+        while let Some(oldest) = self.queue.front() {
+            if now.saturating_duration_since(oldest.since) < most {
+                break;
+            }
+            let shed = self.remove(0);
+            events.push(Event::Shed(shed.id, reason));
+        }
+    }
+
+    fn fill(&mut self, newest_first: bool, events: &mut Vec<Event>) {
+        while self.executing < self.settings.executing_max {
+            let may = |waiter: &Waiter| {
+                self.clients.get(&waiter.client).is_none_or(|load| load.executing < self.settings.client_max)
+            };
+            let at =
+                if newest_first { self.queue.iter().rposition(may) } else { self.queue.iter().position(may) };
+            let Some(at) = at else { return };
+            let Waiter { id, client, .. } = self.remove(at);
+            self.enter(client.clone());
+            events.push(Event::Enters(id, client));
+        }
+    }
+
+    fn enter(&mut self, client: Arc<str>) {
+        self.executing += 1;
+        self.clients.entry(client).or_default().executing += 1;
+    }
+
+    fn remove(&mut self, at: usize) -> Waiter {
+        let waiter = self.queue.remove(at).expect("the caller has found it");
+        self.change(&waiter.client, |load| load.waiting -= 1);
+        waiter
+    }
+
+    fn change(&mut self, client: &Arc<str>, change: impl FnOnce(&mut Load)) {
+        if let Some(load) = self.clients.get_mut(client) {
+            change(load);
+            if load.executing == 0 && load.waiting == 0 {
+                self.clients.remove(client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;
