@@ -41,6 +41,7 @@ const BREAKER: breaker::Settings = breaker::Settings {
     window: Duration::from_secs(10),
     timeout: Duration::from_secs(1),
     success_threshold: 1,
+    forgiving: false,
 };
 /// The name of all clients together.
 const EVERYBODY: &str = "*";
