@@ -20,7 +20,6 @@ mod import;
 mod injection;
 mod input;
 mod json_writing;
-mod limits;
 mod lists;
 mod migration_examples;
 mod migrations;
@@ -31,6 +30,7 @@ mod outbox_stream;
 mod pool;
 mod pooler;
 mod queue;
+mod rate_limits;
 mod reload;
 mod replication;
 mod rollouts;
@@ -245,7 +245,7 @@ fn all() -> Vec<(&'static str, Start)> {
             a_key_is_needed_for_what_is_guarded_on_every_way_of_asking,
             a_server_without_a_schema_says_so,
             the_page_for_trying_operations_needs_nothing_from_elsewhere;
-        limits:
+        rate_limits:
             two_hundred_calls_at_two_replicas_get_ten_through,
             a_script_that_redis_has_forgotten_is_loaded_again,
             what_is_counted_is_in_one_place_and_expires,

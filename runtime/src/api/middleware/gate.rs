@@ -109,7 +109,10 @@ impl Gate {
         } else {
             self.admit(request, route, &client, answer).await
         };
-        if let Some(told) = told {
+        // A limit that was met later says more.
+        if let Some(told) = told
+            && !response.headers().contains_key(&RATE_LIMIT)
+        {
             tell(&told, response.headers_mut());
         }
         response

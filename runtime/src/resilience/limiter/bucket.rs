@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_passes_then_the_rate() {
+    fn a_burst_passes_then_the_rate_limit_holds() {
         let bucket = Bucket::new(3, 2);
         let mut level = Level::default();
         let mut ask = |now| {

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_taken_all_or_none() {
+    fn rate_limits_are_taken_all_or_none() {
         let memory = Memory::new(100);
         let asks = [Ask::one(0, minute(5)), Ask::one(1, minute(2))];
         let ask = || memory.take("one", &asks, Duration::ZERO);

@@ -175,7 +175,7 @@ mod tests {
     use crate::clock::TestClock;
 
     #[tokio::test]
-    async fn two_hundred_calls_in_one_millisecond_get_ten_through() {
+    async fn the_rate_limit_lets_ten_of_two_hundred_calls_in_one_millisecond_through() {
         let clock = Arc::new(TestClock::default());
         for rule in [Rule::Bucket(Bucket::new(10, 10)), Rule::Window(Window::new(10, Duration::from_secs(1)))]
         {

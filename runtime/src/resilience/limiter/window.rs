@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_double_burst_at_an_edge() {
+    fn a_rate_limit_has_no_double_burst_at_an_edge() {
         let window = minute(100);
         let counts = window.take(Counts::default(), 100, 59 * SECOND).expect("the limit");
         for now in [60, 61, 90, 118] {
