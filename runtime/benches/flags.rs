@@ -39,7 +39,9 @@ fn ask(c: &mut Criterion) {
     }
     let gate = Cohorts::default().gate(&service, "percentage");
     let user = Some("3f0c9a52-6f0e-4c5b-9f0e-1f6a5d2c7b11");
-    group.bench_function("a gate of the engine, with its counts", |b| b.iter(|| gate.enter(black_box(user)).on));
+    group.bench_function("a gate of the engine, with its counts", |b| {
+        b.iter(|| gate.enter(black_box(user)).on)
+    });
     group.finish();
 }
 

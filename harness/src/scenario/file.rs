@@ -10,10 +10,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::load::clients::Clients;
 use super::diagnostic::Diagnostic;
 use super::inject::Inject;
 use super::{Scenario, lint, suggest};
+use crate::environment::behind::Behind;
+use crate::load::clients::Clients;
 
 /// Failure to load a scenario; every error of the file is in the message.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,8 @@ pub(super) struct Invariant {
 pub(super) struct Topology {
     pub(super) backend: Option<Spanned<String>>,
     pub(super) runtime: Runtime,
+    /// A field that gets a second function behind a flag.
+    pub(super) behind: Option<Behind>,
 }
 
 #[derive(Debug, Default, Deserialize)]

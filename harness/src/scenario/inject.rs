@@ -18,6 +18,15 @@ pub(super) enum Inject {
     Wire(WireFault),
     Process(ProcessFault),
     Load(LoadFault),
+    Change(ChangeFault),
+}
+
+/// What operators do.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChangeFault {
+    /// A rollout with this plan, of the flag in `[topology]`.
+    Rollout(toml::Table),
 }
 
 /// What the callers do.
@@ -47,8 +56,9 @@ pub(super) enum ProcessFault {
 const WIRE: [&str; 3] = ["pg", "redis", "nats"];
 const PROCESS: [&str; 3] = ["kill", "pause", "terminate"];
 const LOAD: &str = "surge";
+const CHANGE: &str = "rollout";
 
-const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len() + 1;
+const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len() + 2;
 
 /// Every word that may follow `inject.`.
 static WORDS: [&str; COUNT] = {
@@ -64,7 +74,8 @@ static WORDS: [&str; COUNT] = {
         all[at + WIRE.len() + of] = PROCESS[of];
         of += 1;
     }
-    all[COUNT - 1] = LOAD;
+    all[COUNT - 2] = LOAD;
+    all[COUNT - 1] = CHANGE;
     all
 };
 
@@ -95,6 +106,7 @@ impl<'de> Visitor<'de> for Faults {
             }
             word if PROCESS.contains(&word) => of_its_own_type(word, content).map(Inject::Process),
             LOAD => of_its_own_type(word, content).map(Inject::Load),
+            CHANGE => of_its_own_type(word, content).map(Inject::Change),
             word => of_its_own_type(word, content).map(Inject::Network),
         }
     }

@@ -13,6 +13,7 @@ use chaos::ledger::Holding;
 use chaos::proxy::LinkFault;
 use tokio::time::Instant;
 
+use super::rollout::Rollout;
 use super::timeline::{Act, Plan};
 use super::{Fault, Inject};
 use crate::environment::link::{Acting, Link};
@@ -66,9 +67,15 @@ struct Stage<'a> {
 /// [`Stage::heal`], and at the latest removed with the environment.
 enum Active {
     OnLink(Acting),
-    Process { control: Arc<dyn Control>, touched: u64 },
+    Process {
+        control: Arc<dyn Control>,
+        touched: u64,
+    },
+    Rollout(Rollout),
     /// The schedule of the load has it: from this time on.
-    Surge { since_ns: u64 },
+    Surge {
+        since_ns: u64,
+    },
 }
 
 impl Stage<'_> {
@@ -132,6 +139,10 @@ impl Stage<'_> {
                 Ok(Active::Process { control, touched })
             }
             Inject::Surge { .. } => Ok(Active::Surge { since_ns: self.run.now_ns() }),
+            Inject::Rollout { plan } => {
+                let server = self.environment.server().base_url();
+                Ok(Active::Rollout(Rollout::start(&server, self.run.seed(), plan).await?))
+            }
             Inject::Terminate { grace } => {
                 let control = self.control()?;
                 if !control.terminate(*grace).await? {
@@ -150,6 +161,7 @@ impl Stage<'_> {
         match active {
             Active::OnLink(acting) => acting.heal().await,
             Active::Surge { .. } => active.evidence(self.recorder).await,
+            Active::Rollout(rollout) => rollout.ended().await,
             Active::Process { control, touched } => {
                 match self.fault().inject {
                     Inject::Pause => control.resume().await?,
@@ -167,7 +179,8 @@ impl Stage<'_> {
                 let healed = tokio::time::timeout(GONE_WITHIN, self.link()?.verify_healed());
                 healed.await.context("it took too long")?
             }
-            Inject::Surge { .. } => Ok(()),
+            // Its end was its healing.
+            Inject::Surge { .. } | Inject::Rollout { .. } => Ok(()),
             Inject::Kill | Inject::Pause | Inject::Terminate { .. } => {
                 let alive = self.control()?.alive().await;
                 alive.then_some(()).ok_or_else(|| anyhow!("{} is not running", self.fault().target))
@@ -224,7 +237,7 @@ impl Active {
     fn counts(&self) -> bool {
         match self {
             Active::OnLink(acting) => acting.counts(),
-            Active::Process { .. } | Active::Surge { .. } => true,
+            Active::Process { .. } | Active::Surge { .. } | Active::Rollout(_) => true,
         }
     }
 
@@ -236,6 +249,7 @@ impl Active {
                 Ok(Evidence { arrivals, ..Evidence::default() })
             }
             Active::OnLink(acting) => acting.evidence().await,
+            Active::Rollout(rollout) => rollout.evidence().await,
             Active::Process { touched, .. } => Ok(Evidence { processes: *touched, ..Evidence::default() }),
         }
     }

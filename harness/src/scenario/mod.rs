@@ -19,6 +19,7 @@ pub mod possible;
 pub mod probe;
 pub mod readback;
 pub mod recovery;
+mod rollout;
 pub mod runner;
 pub mod steady_state;
 mod subscribers;
@@ -37,6 +38,7 @@ use chaos::proxy::LinkFault;
 use check::Check;
 use evidence::Wanted;
 
+use crate::environment::behind::Behind;
 use crate::load::clients::Clients;
 
 /// The operations that load can issue, in the order of their class ids.
@@ -90,6 +92,8 @@ pub struct Scenario {
     pub server_config: BTreeMap<String, toml::Value>,
     pub load: Load,
     pub steady_state: SteadyState,
+    /// A field that gets a second function behind a flag.
+    pub behind: Option<Behind>,
     /// In the order of the file.
     pub faults: Vec<Fault>,
     pub expectations: Vec<Expectation>,
@@ -155,6 +159,11 @@ pub enum Inject {
     Surge {
         rate: f64,
     },
+    /// The server is asked for a rollout of the flag that a field is behind; it has to have come to an end when this heals.
+    Rollout {
+        /// What is posted.
+        plan: serde_json::Value,
+    },
 }
 
 impl Inject {
@@ -167,6 +176,7 @@ impl Inject {
             Inject::Pause => "pause",
             Inject::Terminate { .. } => "terminate",
             Inject::Surge { .. } => "surge",
+            Inject::Rollout { .. } => "rollout",
         }
     }
 
@@ -175,7 +185,11 @@ impl Inject {
         match self {
             Inject::Network(fault) => Some(LinkFault::Network(fault.clone())),
             Inject::Wire(fault) => Some(LinkFault::Wire(fault.clone())),
-            Inject::Kill | Inject::Pause | Inject::Terminate { .. } | Inject::Surge { .. } => None,
+            Inject::Kill
+            | Inject::Pause
+            | Inject::Terminate { .. }
+            | Inject::Surge { .. }
+            | Inject::Rollout { .. } => None,
         }
     }
 }

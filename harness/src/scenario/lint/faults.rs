@@ -9,7 +9,7 @@ use super::Lint;
 use crate::environment::ServiceName;
 use crate::scenario::evidence::Wanted;
 use crate::scenario::file;
-use crate::scenario::inject::{Inject as Written, LoadFault, ProcessFault};
+use crate::scenario::inject::{ChangeFault, Inject as Written, LoadFault, ProcessFault};
 use crate::scenario::{Fault, Inject, LOAD, Start, TARGETS, suggest};
 
 impl Lint {
@@ -23,7 +23,7 @@ impl Lint {
                 let message = format!("two faults are called `{id}`");
                 self.say("S022", fault.id.span(), message, "used before", String::new());
             }
-            self.target(fault);
+            self.target(fault, written);
             let (inject, lasts) = self.inject(fault);
             let start = self.start(fault, &ids);
             let evidence = self.evidence(fault, &inject);
@@ -33,7 +33,7 @@ impl Lint {
         faults
     }
 
-    fn target(&mut self, fault: &file::Fault) {
+    fn target(&mut self, fault: &file::Fault, written: &file::Written) {
         let (id, on) = (fault.id.get_ref(), fault.on.get_ref());
         if !TARGETS.contains(&on.as_str()) {
             let message = format!("fault `{id}` acts on `{on}`, which is not part of the topology");
@@ -41,6 +41,13 @@ impl Lint {
             self.say("S010", fault.on.span(), message, "unknown dependency", help);
         }
         let process = matches!(fault.inject.get_ref(), Written::Process(_));
+        let change = matches!(fault.inject.get_ref(), Written::Change(_));
+        if change && (on != "runtime" || written.topology.behind.is_none()) {
+            let message = format!("fault `{id}` is a rollout of nothing that the server has");
+            let help = "write `on = \"runtime\"` and `behind = { field, flag, function, sql }` in [topology]"
+                .to_owned();
+            self.say("S023", fault.on.span(), message, "no field is behind a flag", help);
+        }
         if let Written::Wire(wire) = fault.inject.get_ref()
             && ServiceName::of(wire.protocol()).as_str() != on
         {
@@ -62,7 +69,7 @@ impl Lint {
             let help = "write `on = \"load\"` with `inject.surge`, or choose another fault".to_owned();
             self.say("S023", fault.on.span(), message, "not what it acts on", help);
         }
-        if on == "runtime" && !process && !callers {
+        if on == "runtime" && !process && !callers && !change {
             let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
             let help = "use kill, pause or terminate, or act on postgres, redis or nats".to_owned();
             self.say("S023", fault.on.span(), message, "has no link", help);
@@ -76,10 +83,19 @@ impl Lint {
             Written::Wire(fault) => (Inject::Wire(fault), None),
             Written::Process(ProcessFault::Kill { restart_after }) => (Inject::Kill, Some(restart_after)),
             Written::Process(ProcessFault::Pause {}) => (Inject::Pause, None),
+            Written::Change(ChangeFault::Rollout(plan)) => {
+                (Inject::Rollout { plan: serde_json::to_value(plan).unwrap_or_default() }, None)
+            }
             Written::Load(LoadFault::Surge { arrival }) => {
                 let rate = super::load::rate(&arrival).unwrap_or_else(|| {
                     let message = format!("fault `{}` has no rate in `{arrival}`", fault.id.get_ref());
-                    self.say("S024", fault.inject.span(), message, "not a rate", super::load::RATE.to_owned());
+                    self.say(
+                        "S024",
+                        fault.inject.span(),
+                        message,
+                        "not a rate",
+                        super::load::RATE.to_owned(),
+                    );
                     1.0
                 });
                 (Inject::Surge { rate }, None)
@@ -172,6 +188,7 @@ fn default_evidence(inject: &Inject) -> Wanted {
         Inject::Wire(_) => Wanted { acted: 1, ..none },
         Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
         Inject::Surge { .. } => Wanted { arrivals: 1, ..none },
+        Inject::Rollout { .. } => Wanted { acted: 1, ..none },
     }
 }
 
