@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{chaos, load};
 use crate::environment::{BackendChoice, ExternalUrls, Settings, merge_configuration, workspace};
+use crate::load::clients;
 use crate::load::profile::{self, Kind as ProfileKind, Mix, Profile, Slo};
 use crate::load::{CLASSES, Plan, target};
 use crate::report::{self, terminal};
@@ -70,6 +71,7 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         server_binary: args.server.clone(),
         migrator: args.migrator.clone(),
         server_config,
+        behind: None,
         tamper: None,
     };
     let report = conduct(&run, &mut job, left_out, started).await?;
@@ -157,6 +159,9 @@ fn faults(plan: &Plan) -> anyhow::Result<Faults> {
         if scenario.faults.iter().any(|fault| matches!(fault.inject, Inject::Surge { .. })) {
             bail!("scenario `{}` makes the load surge: it cannot act in another load", scenario.id);
         }
+        if scenario.behind.is_some() {
+            bail!("scenario `{}` changes the schema: it cannot act in another load", scenario.id);
+        }
         let placement =
             timeline::Placement { scenario: &scenario, first_fault: Some(slot.start), repeat: None };
         match timeline::plan(&[placement], lasts) {
@@ -200,6 +205,9 @@ pub fn job_of(scenario: Scenario, seed: u64, args: &chaos::RunArgs) -> anyhow::R
         act.id = act.fault.id.clone();
     }
     let mut server_config = scenario.load.callers.configuration(seed);
+    if scenario.behind.is_some() {
+        clients::add_operator(&mut server_config, seed);
+    }
     overlay::overlay(&mut server_config, &scenario)?;
     let wanted =
         if args.backend == "auto" && scenario.backend != "any" { &scenario.backend } else { &args.backend };
@@ -214,6 +222,7 @@ pub fn job_of(scenario: Scenario, seed: u64, args: &chaos::RunArgs) -> anyhow::R
         server_binary: args.server.clone(),
         migrator: None,
         server_config,
+        behind: scenario.behind.clone(),
         timeline,
         scenarios: vec![scenario],
         tamper: None,

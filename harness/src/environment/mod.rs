@@ -6,6 +6,7 @@
 //! A service is ready when a real query, PING or JetStream call answers, never because a log line said so.
 
 mod backend;
+pub mod behind;
 pub mod cleanup;
 mod container;
 pub mod control;

@@ -66,6 +66,29 @@ impl Clients {
     }
 }
 
+/// Adds somebody who may administer the server, see [`operator_key`].
+pub fn add_operator(configuration: &mut Table, seed: u64) {
+    let hash = Sha256::digest(operator_key(seed));
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let roles = Value::from(vec![Value::from("ADMIN")]);
+    let operator = Table::from_iter([
+        ("id".to_owned(), Value::from("operator")),
+        ("sha256".to_owned(), Value::from(hash)),
+        ("roles".to_owned(), roles),
+    ]);
+    let auth = configuration.entry("auth").or_insert_with(|| Table::new().into());
+    let Value::Table(auth) = auth else { return };
+    let keys = auth.entry("api_keys").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(keys) = keys {
+        keys.push(operator.into());
+    }
+}
+
+/// The key of the operator, by which the run asks for what needs an administrator.
+pub fn operator_key(seed: u64) -> String {
+    key(seed, "operator", 0)
+}
+
 /// Good for the server of one run, which knows its hash.
 fn key(seed: u64, tier: &str, number: u32) -> String {
     format!("load-{seed:x}-{tier}-{number}")

@@ -21,7 +21,7 @@ const HEALTH_EVERY: Duration = Duration::from_millis(500);
 const PAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Series in the history, and the metric they are the sum of.
-const SERIES: [(&str, &str); 9] = [
+const SERIES: [(&str, &str); 11] = [
     ("runtime.db_connections", "db_pool_size"),
     ("runtime.tokio_alive_tasks", "tokio_alive_tasks"),
     ("runtime.http_connections", "http_connections_active"),
@@ -31,6 +31,8 @@ const SERIES: [(&str, &str); 9] = [
     ("runtime.spool_jobs", "spool_jobs"),
     ("runtime.queue_enqueued", "queue_enqueued_total"),
     ("runtime.job_executions", "job_executions_total"),
+    ("runtime.rollout_percentage", "rollout_percentage"),
+    ("runtime.rollout_rollbacks", "rollout_rollbacks_total"),
 ];
 
 /// Starts both watchers; they end with `cancel`. `wanted` are further series of the metrics page, `name` or

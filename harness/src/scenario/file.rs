@@ -10,10 +10,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::load::clients::Clients;
 use super::diagnostic::Diagnostic;
 use super::inject::Inject;
 use super::{Scenario, lint, suggest};
+use crate::environment::behind::Behind;
+use crate::load::clients::Clients;
 
 /// Failure to load a scenario; every error of the file is in the message.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,8 @@ pub(super) struct Topology {
     /// Of webhook, slack and email, those that are stood in for; the server is told where.
     pub(super) stubs: Vec<Spanned<String>>,
     pub(super) runtime: Runtime,
+    /// A field that gets a second function behind a flag.
+    pub(super) behind: Option<Behind>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -19,6 +19,15 @@ pub(super) enum Inject {
     Process(ProcessFault),
     Load(LoadFault),
     Stub(StubFault),
+    Change(ChangeFault),
+}
+
+/// What operators do.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChangeFault {
+    /// A rollout with this plan, of the flag in `[topology]`.
+    Rollout(toml::Table),
 }
 
 /// What the callers do.
@@ -57,8 +66,9 @@ const WIRE: [&str; 3] = ["pg", "redis", "nats"];
 const PROCESS: [&str; 3] = ["kill", "pause", "terminate"];
 const LOAD: &str = "surge";
 const STUB: &str = "answer";
+const CHANGE: &str = "rollout";
 
-const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len() + 2;
+const COUNT: usize = NetworkFault::KINDS.len() + WIRE.len() + PROCESS.len() + 3;
 
 /// Every word that may follow `inject.`.
 static WORDS: [&str; COUNT] = {
@@ -74,8 +84,10 @@ static WORDS: [&str; COUNT] = {
         all[at + WIRE.len() + of] = PROCESS[of];
         of += 1;
     }
-    all[COUNT - 2] = LOAD;
-    all[COUNT - 1] = STUB;
+    all[COUNT - 3] = LOAD;
+    all[COUNT - 2] = STUB;
+    all[COUNT - 1] = CHANGE;
+    all[COUNT - 1] = CHANGE;
     all
 };
 
@@ -106,7 +118,7 @@ impl<'de> Visitor<'de> for Faults {
             }
             word if PROCESS.contains(&word) => of_its_own_type(word, content).map(Inject::Process),
             LOAD => of_its_own_type(word, content).map(Inject::Load),
-            STUB => of_its_own_type(word, content).map(Inject::Stub),
+    all[COUNT - 1] = STUB;
             word => of_its_own_type(word, content).map(Inject::Network),
         }
     }

@@ -13,6 +13,7 @@ use chaos::ledger::Holding;
 use chaos::proxy::LinkFault;
 use tokio::time::Instant;
 
+use super::rollout::Rollout;
 use super::timeline::{Act, Plan};
 use super::{Fault, Inject};
 use crate::environment::link::{Acting, Link};
@@ -67,7 +68,11 @@ struct Stage<'a> {
 /// [`Stage::heal`], and at the latest removed with the environment.
 enum Active {
     OnLink(Acting),
-    Process { control: Arc<dyn Control>, touched: u64 },
+    Process {
+        control: Arc<dyn Control>,
+        touched: u64,
+    },
+    Rollout(Rollout),
     /// The schedule of the load has it: from this time on.
     Surge { since_ns: u64 },
     /// A stand-in fails; it had failed so often before.
@@ -141,6 +146,10 @@ impl Stage<'_> {
                 stub.fail_with(Some(*status));
                 Ok(Active::OnStub { stub, before })
             }
+            Inject::Rollout { plan } => {
+                let server = self.environment.server().base_url();
+                Ok(Active::Rollout(Rollout::start(&server, self.run.seed(), plan).await?))
+            }
             Inject::Terminate { grace } => {
                 let control = self.control()?;
                 if !control.terminate(*grace).await? {
@@ -163,6 +172,7 @@ impl Stage<'_> {
                 stub.fail_with(None);
                 active.evidence(self.recorder).await
             }
+            Active::Rollout(rollout) => rollout.ended().await,
             Active::Process { control, touched } => {
                 match self.fault().inject {
                     Inject::Pause => control.resume().await?,
@@ -180,7 +190,8 @@ impl Stage<'_> {
                 let healed = tokio::time::timeout(GONE_WITHIN, self.link()?.verify_healed());
                 healed.await.context("it took too long")?
             }
-            Inject::Surge { .. } | Inject::Answer { .. } => Ok(()),
+            // A rollout's end was its healing.
+            Inject::Surge { .. } | Inject::Answer { .. } | Inject::Rollout { .. } => Ok(()),
             Inject::Kill | Inject::Pause | Inject::Terminate { .. } => {
                 let alive = self.control()?.alive().await;
                 alive.then_some(()).ok_or_else(|| anyhow!("{} is not running", self.fault().target))
@@ -242,7 +253,7 @@ impl Active {
     fn counts(&self) -> bool {
         match self {
             Active::OnLink(acting) => acting.counts(),
-            Active::Process { .. } | Active::Surge { .. } | Active::OnStub { .. } => true,
+            Active::Process { .. } | Active::Surge { .. } | Active::OnStub { .. } | Active::Rollout(_) => true,
         }
     }
 
@@ -258,6 +269,7 @@ impl Active {
                 Ok(Evidence { arrivals, ..Evidence::default() })
             }
             Active::OnLink(acting) => acting.evidence().await,
+            Active::Rollout(rollout) => rollout.evidence().await,
             Active::Process { touched, .. } => Ok(Evidence { processes: *touched, ..Evidence::default() }),
         }
     }

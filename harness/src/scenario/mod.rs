@@ -19,6 +19,7 @@ pub mod possible;
 pub mod probe;
 pub mod readback;
 pub mod recovery;
+mod rollout;
 pub mod runner;
 pub mod steady_state;
 mod stubs;
@@ -38,6 +39,7 @@ use chaos::proxy::LinkFault;
 use check::Check;
 use evidence::Wanted;
 
+use crate::environment::behind::Behind;
 use crate::environment::stub::StubName;
 use crate::load::clients::Clients;
 
@@ -94,6 +96,8 @@ pub struct Scenario {
     pub server_config: BTreeMap<String, toml::Value>,
     pub load: Load,
     pub steady_state: SteadyState,
+    /// A field that gets a second function behind a flag.
+    pub behind: Option<Behind>,
     /// In the order of the file.
     pub faults: Vec<Fault>,
     pub expectations: Vec<Expectation>,
@@ -163,6 +167,11 @@ pub enum Inject {
     Answer {
         status: u16,
     },
+    /// The server is asked for a rollout of the flag that a field is behind; it has to have come to an end when this heals.
+    Rollout {
+        /// What is posted.
+        plan: serde_json::Value,
+    },
 }
 
 impl Inject {
@@ -176,6 +185,7 @@ impl Inject {
             Inject::Terminate { .. } => "terminate",
             Inject::Surge { .. } => "surge",
             Inject::Answer { .. } => "answer",
+            Inject::Rollout { .. } => "rollout",
         }
     }
 
@@ -188,7 +198,8 @@ impl Inject {
             | Inject::Pause
             | Inject::Terminate { .. }
             | Inject::Surge { .. }
-            | Inject::Answer { .. } => None,
+            | Inject::Answer { .. }
+            | Inject::Rollout { .. } => None,
         }
     }
 }

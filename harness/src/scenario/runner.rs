@@ -26,6 +26,7 @@ use super::subscribers::Subscribers;
 use super::check::Subject;
 use super::window::{Phases, Span};
 use super::{Inject, Invariants, Scenario, judge, timeline};
+use crate::environment::behind::Behind;
 use crate::environment::{
     BackendChoice, Environment, Error as UpError, Leftover, Request, ServerRequest, ServiceName, Settings,
     Toxiproxy,
@@ -64,6 +65,8 @@ pub struct Job {
     pub migrator: Option<PathBuf>,
     /// Merged over the server's configuration, table by table.
     pub server_config: toml::Table,
+    /// A field that gets a second function behind a flag.
+    pub behind: Option<Behind>,
     pub tamper: Option<Tamper>,
 }
 
@@ -160,6 +163,7 @@ pub async fn execute(run: &Run, job: &mut Job) -> Evidence {
             config: job.server_config.clone(),
             binary: job.server_binary.clone(),
             migrator: job.migrator.clone(),
+            behind: job.behind.clone(),
         }),
         read_along: job.read_along(),
         toxiproxy,

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use chaos::history::{Operation, Outcome as Came};
 
 use super::check::Metric;
-use crate::load::classify;
 use super::steady_state::{Facts, PROOF_MAX};
 use super::window::Span;
+use crate::load::classify;
 
 /// Operations of some classes in a stretch of time.
 #[derive(Default)]

@@ -141,6 +141,7 @@ async fn server(
         config: setup.server_config(),
         binary: Some(setup.programs.server.clone()),
         migrator: None,
+        behind: None,
     };
     let server = Server::start(run, request, &urls, &BTreeMap::new(), &setup.settings.server).await?;
     Ok(Subject { name, database_url, process: Process::Server(Box::new(server)) })

@@ -38,6 +38,21 @@ pub(super) fn table(address: SocketAddr, spool: &Path, overrides: Table) -> Tabl
     table
 }
 
+/// Has the server read a changed copy of its schema file, in `folder`.
+pub(super) fn change_schema(
+    table: &mut Table,
+    folder: &Path,
+    change: impl FnOnce(&str) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let path = table.get("graphql").and_then(|graphql| graphql.get("schema")).and_then(Value::as_str);
+    let path = path.context("graphql.schema is not set: there is no schema to change")?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let copy = folder.join("schema.graphql");
+    std::fs::write(&copy, change(&text)?).with_context(|| format!("write {}", copy.display()))?;
+    put(table, &["graphql", "schema"], copy.display().to_string().into());
+    Ok(())
+}
+
 /// The grace that the table gives the server to end in.
 pub(super) fn grace(table: &Table) -> anyhow::Result<Duration> {
     let text = table

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 
+use super::behind::Behind;
 use super::process::supervisor::{Launch, Supervised};
 use super::settings::ServerSettings;
 use super::stub::StubName;
@@ -35,6 +36,8 @@ pub struct ServerRequest {
     pub binary: Option<PathBuf>,
     /// Program that migrates the database, where that is another release. `None`: the same.
     pub migrator: Option<PathBuf>,
+    /// A field of the shop that is to have a second function behind a flag.
+    pub behind: Option<Behind>,
 }
 
 /// The server under test.
@@ -59,9 +62,10 @@ impl Server {
     ) -> Result<Server, Error> {
         let failed = |error: anyhow::Error| Error::start("fraiseql-server", error);
         let binary = build::binary(request.binary).await?;
-        let prepared = Prepared::new(run, request.config, urls, stubs, binary).map_err(failed)?;
+        let behind = request.behind.as_ref();
+        let prepared = Prepared::new(run, request.config, behind, urls, stubs, binary).map_err(failed)?;
         prepared.migrate(run, request.migrator.as_deref()).await.map_err(failed)?;
-        seed(urls).await.map_err(failed)?;
+        seed(urls, behind).await.map_err(failed)?;
         let server = prepared.launch(run).map_err(failed)?;
         server.wait_ready(settings.ready_within).await?;
         Ok(server)
@@ -169,6 +173,7 @@ impl Prepared {
     fn new(
         run: &Run,
         overrides: toml::Table,
+        behind: Option<&Behind>,
         urls: &BTreeMap<ServiceName, (String, String)>,
         stubs: &BTreeMap<StubName, String>,
         binary: PathBuf,
@@ -176,7 +181,10 @@ impl Prepared {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let folder = run.folder().join("server");
         std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        let table = configuration::table(address, &folder.join("spool"), overrides);
+        let mut table = configuration::table(address, &folder.join("spool"), overrides);
+        if let Some(behind) = behind {
+            configuration::change_schema(&mut table, &folder, |schema| behind.in_schema(schema))?;
+        }
         let grace = configuration::grace(&table)?;
         let config = folder.join("fraiseql.toml");
         std::fs::write(&config, toml::to_string(&table)?)
@@ -225,9 +233,12 @@ impl Prepared {
     }
 }
 
-async fn seed(urls: &BTreeMap<ServiceName, (String, String)>) -> anyhow::Result<()> {
+async fn seed(urls: &BTreeMap<ServiceName, (String, String)>, behind: Option<&Behind>) -> anyhow::Result<()> {
     let root = workspace().context("the workspace with fixtures/schemas/ecommerce/seed.sql is not here")?;
     let (direct, _) = urls.get(&ServiceName::Postgres).context("no Postgres to load the seed into")?;
+    if let Some(behind) = behind {
+        behind.make(direct).await?;
+    }
     postgres::load_seed(direct, &root.join("fixtures/schemas/ecommerce/seed.sql")).await
 }
 

@@ -10,7 +10,7 @@ use crate::environment::ServiceName;
 use crate::environment::stub::StubName;
 use crate::scenario::evidence::Wanted;
 use crate::scenario::file;
-use crate::scenario::inject::{Inject as Written, LoadFault, ProcessFault, StubFault};
+use crate::scenario::inject::{ChangeFault, Inject as Written, LoadFault, ProcessFault, StubFault};
 use crate::scenario::{Fault, Inject, LOAD, Start, TARGETS, suggest};
 
 impl Lint {
@@ -42,6 +42,13 @@ impl Lint {
             self.say("S010", fault.on.span(), message, "unknown dependency", help);
         }
         let process = matches!(fault.inject.get_ref(), Written::Process(_));
+        let change = matches!(fault.inject.get_ref(), Written::Change(_));
+        if change && (on != "runtime" || written.topology.behind.is_none()) {
+            let message = format!("fault `{id}` is a rollout of nothing that the server has");
+            let help = "write `on = \"runtime\"` and `behind = { field, flag, function, sql }` in [topology]"
+                .to_owned();
+            self.say("S023", fault.on.span(), message, "no field is behind a flag", help);
+        }
         if let Written::Wire(wire) = fault.inject.get_ref()
             && ServiceName::of(wire.protocol()).as_str() != on
         {
@@ -73,7 +80,7 @@ impl Lint {
             let help = format!("add `stubs = [\"{on}\"]` to [topology]");
             self.say("S010", fault.on.span(), message, "not part of the topology", help);
         }
-        if on == "runtime" && !process && !callers {
+        if on == "runtime" && !process && !callers && !change {
             let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
             let help = "use kill, pause or terminate, or act on postgres, redis or nats".to_owned();
             self.say("S023", fault.on.span(), message, "has no link", help);
@@ -87,10 +94,19 @@ impl Lint {
             Written::Wire(fault) => (Inject::Wire(fault), None),
             Written::Process(ProcessFault::Kill { restart_after }) => (Inject::Kill, Some(restart_after)),
             Written::Process(ProcessFault::Pause {}) => (Inject::Pause, None),
+            Written::Change(ChangeFault::Rollout(plan)) => {
+                (Inject::Rollout { plan: serde_json::to_value(plan).unwrap_or_default() }, None)
+            }
             Written::Load(LoadFault::Surge { arrival }) => {
                 let rate = super::load::rate(&arrival).unwrap_or_else(|| {
                     let message = format!("fault `{}` has no rate in `{arrival}`", fault.id.get_ref());
-                    self.say("S024", fault.inject.span(), message, "not a rate", super::load::RATE.to_owned());
+                    self.say(
+                        "S024",
+                        fault.inject.span(),
+                        message,
+                        "not a rate",
+                        super::load::RATE.to_owned(),
+                    );
                     1.0
                 });
                 (Inject::Surge { rate }, None)
@@ -191,6 +207,7 @@ fn default_evidence(inject: &Inject) -> Wanted {
         Inject::Wire(_) | Inject::Answer { .. } => Wanted { acted: 1, ..none },
         Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
         Inject::Surge { .. } => Wanted { arrivals: 1, ..none },
+        Inject::Rollout { .. } => Wanted { acted: 1, ..none },
     }
 }
 

@@ -45,7 +45,8 @@ impl Lint {
             let message = format!("{subscribers} subscribers are more than the harness keeps");
             self.say("S025", span, message, "too many", format!("at most {SUBSCRIBERS_MAX}"));
         }
-        let callers = written.load.callers.as_ref().map_or_else(Clients::default, |callers| *callers.get_ref());
+        let callers =
+            written.load.callers.as_ref().map_or_else(Clients::default, |callers| *callers.get_ref());
         if callers.total() > CLIENTS_MAX {
             let span = written.load.callers.as_ref().map_or(0..0, Spanned::span);
             let message = format!("{} callers are more than the harness makes keys for", callers.total());

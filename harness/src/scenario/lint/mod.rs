@@ -42,6 +42,7 @@ pub(super) fn check(written: &Written, stem: &str) -> Result<Scenario, Vec<Diagn
         backend: written.topology.backend.as_ref().map_or("any", |b| b.get_ref()).to_owned(),
         stubs: lint.stubs(written),
         server_config: written.topology.runtime.config.clone(),
+        behind: written.topology.behind.clone(),
         steady_state: SteadyState {
             window: written.steady_state.window.get_ref().0,
             checks: written.steady_state.checks.iter().filter_map(|c| lint.check(c)).collect(),
