@@ -24,6 +24,8 @@ pub enum ErrorKind {
     IdempotencyConflict,
     /// The state machine has no such step from the present state; nothing was done.
     InvalidTransition,
+    /// The caller has had its share for now and comes back later; nothing was done.
+    TooManyRequests,
     /// A deadline passed; it may have been done.
     Timeout,
     /// The network failed, a dependency is away or a bounded queue is full; it may have been done.
@@ -47,6 +49,7 @@ impl ErrorKind {
             Self::Unauthorized => "UNAUTHENTICATED",
             Self::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
             Self::InvalidTransition => "INVALID_TRANSITION",
+            Self::TooManyRequests => "RATE_LIMITED",
             Self::Timeout => "TIMEOUT",
             Self::Unavailable | Self::DatabaseBusy => "UNAVAILABLE",
             Self::CircuitBreakerOpen => "CIRCUIT_OPEN",
@@ -63,6 +66,7 @@ impl ErrorKind {
             Self::Unauthorized => "unauthorized",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::InvalidTransition => "invalid_transition",
+            Self::TooManyRequests => "too_many_requests",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
             Self::DatabaseBusy => "database_busy",
@@ -91,6 +95,7 @@ impl ErrorKind {
                 | Self::Unauthorized
                 | Self::IdempotencyConflict
                 | Self::InvalidTransition
+                | Self::TooManyRequests
         )
     }
 }
@@ -120,14 +125,15 @@ mod tests {
     fn every_kind() -> Vec<ErrorKind> {
         use ErrorKind::{
             BadInput, CircuitBreakerOpen, DatabaseBusy, IdempotencyConflict, Internal, InvalidTransition,
-            NotFound, ServiceDegraded, Timeout, Unauthorized, Unavailable,
+            NotFound, ServiceDegraded, Timeout, TooManyRequests, Unauthorized, Unavailable,
         };
         let next = |kind| match kind {
             BadInput => Some(NotFound),
             NotFound => Some(Unauthorized),
             Unauthorized => Some(IdempotencyConflict),
             IdempotencyConflict => Some(InvalidTransition),
-            InvalidTransition => Some(Timeout),
+            InvalidTransition => Some(TooManyRequests),
+            TooManyRequests => Some(Timeout),
             Timeout => Some(Unavailable),
             Unavailable => Some(DatabaseBusy),
             DatabaseBusy => Some(CircuitBreakerOpen),

@@ -8,7 +8,7 @@
 //! app_state
 //! migration
 //! engine
-//! cache dataloader events feature_flags queue outbox
+//! cache dataloader events feature_flags queue notifications outbox
 //! storage
 //! security
 //! resilience
@@ -28,6 +28,7 @@ pub mod events;
 pub mod feature_flags;
 pub mod ids;
 pub mod migration;
+pub mod notifications;
 pub mod observability;
 pub mod outbox;
 pub mod queue;

@@ -71,6 +71,7 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorKind::IdempotencyConflict | ErrorKind::InvalidTransition => StatusCode::CONFLICT,
+        ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Timeout
         | ErrorKind::Unavailable
         | ErrorKind::DatabaseBusy
@@ -88,7 +89,7 @@ mod tests {
     fn a_refusal_is_the_callers_status_and_everything_else_is_ours() {
         use ErrorKind::{
             BadInput, CircuitBreakerOpen, DatabaseBusy, IdempotencyConflict, Internal, InvalidTransition,
-            NotFound, ServiceDegraded, Timeout, Unauthorized, Unavailable,
+            NotFound, ServiceDegraded, Timeout, TooManyRequests, Unauthorized, Unavailable,
         };
         for kind in [
             BadInput,
@@ -96,6 +97,7 @@ mod tests {
             Unauthorized,
             IdempotencyConflict,
             InvalidTransition,
+            TooManyRequests,
             Timeout,
             Unavailable,
             DatabaseBusy,

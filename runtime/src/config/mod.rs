@@ -15,6 +15,7 @@ pub mod graphql;
 pub mod health;
 pub mod logging;
 pub mod nats;
+pub mod notifications;
 pub mod outbox;
 pub mod queue;
 pub mod resilience;
@@ -47,6 +48,7 @@ pub struct Tables {
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
     pub resilience: resilience::Resilience,
+    pub notifications: notifications::Notifications,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -65,6 +67,7 @@ pub struct Config {
     pub auth: auth::Auth,
     pub feature_flags: feature_flags::FeatureFlags,
     pub resilience: resilience::Resilience,
+    pub notifications: notifications::Notifications,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -79,6 +82,16 @@ pub struct Urls {
     pub database_direct: Option<ConnectionUrl>,
     pub redis: ConnectionUrl,
     pub nats: ConnectionUrl,
+    /// Of the actions that have one, where notifications are enabled.
+    pub notifications: NotificationUrls,
+}
+
+/// Where notifications go; the URLs hold secrets.
+#[derive(Debug, Clone, Default)]
+pub struct NotificationUrls {
+    pub webhook: Option<ConnectionUrl>,
+    pub slack: Option<ConnectionUrl>,
+    pub email: Option<ConnectionUrl>,
 }
 
 const POSTGRES: [&str; 2] = ["postgres", "postgresql"];
@@ -140,6 +153,7 @@ impl Config {
             auth,
             feature_flags,
             resilience,
+            notifications,
             health,
             logging,
         } = tables;
@@ -154,6 +168,7 @@ impl Config {
             auth,
             feature_flags,
             resilience,
+            notifications,
             health,
             logging,
             urls,
@@ -178,6 +193,7 @@ impl Tables {
         self.auth.check(&mut checks.table("auth"));
         self.feature_flags.check(&mut checks.table("feature_flags"));
         self.resilience.check(checks);
+        self.notifications.check(checks);
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }
@@ -216,7 +232,27 @@ impl Urls {
             problems,
         );
         let nats = url::read(&[&tables.nats.url_env], &["nats", "tls"], environment, problems);
-        Some(Self { database: database?, database_direct, redis: redis?, nats: nats? })
+        let notifications = NotificationUrls::read(&tables.notifications, environment, problems);
+        Some(Self { database: database?, database_direct, redis: redis?, nats: nats?, notifications })
+    }
+}
+
+impl NotificationUrls {
+    fn read(
+        table: &notifications::Notifications,
+        environment: &Environment,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        use notifications::Action;
+        let mut of = |action: Action, schemes: &[&str]| {
+            let name = table.url_env(action).filter(|_| table.enabled)?;
+            url::read(&[name], schemes, environment, problems)
+        };
+        Self {
+            webhook: of(Action::Webhook, &["https", "http"]),
+            slack: of(Action::Slack, &["https", "http"]),
+            email: of(Action::Email, &["smtps", "smtp"]),
+        }
     }
 }
 
