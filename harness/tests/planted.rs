@@ -270,7 +270,8 @@ async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() -> Ran 
         .await;
     let watch = CancellationToken::new();
     let pid = move || control.as_ref().and_then(|control| control.pid());
-    let sampler = sampler::spawn(recorder.clone(), pid, &base_url, BTreeSet::new(), watch.clone()).expect("sampler");
+    let sampler =
+        sampler::spawn(recorder.clone(), pid, &base_url, BTreeSet::new(), watch.clone()).expect("sampler");
     job.plan.ours.extend(environment.process_roots().await);
 
     let strike = async {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache;
 use crate::cache::metrics::CacheMetrics;
 use crate::cache::response::ResponseCache;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Mode};
 use crate::engine::health::SchemaCheck;
 use crate::engine::job::FunctionExecutor;
@@ -34,6 +34,9 @@ use crate::feature_flags::cohorts::Cohorts;
 use crate::feature_flags::stored::StoredFlags;
 use crate::migration::rollout::Rollouts;
 use crate::migration::rollout::metrics::RolloutMetrics;
+use crate::notifications::metrics::NotificationMetrics;
+use crate::notifications::worker::Worker as NotificationWorker;
+use crate::notifications::{self, Notifier, Targets};
 use crate::observability::health::HealthChecker;
 use crate::observability::metrics::Metrics;
 use crate::outbox::metrics::OutboxMetrics;
@@ -80,6 +83,9 @@ pub enum Error {
         #[source]
         source: spool::Error,
     },
+    /// A target of notifications cannot be used.
+    #[error("could not set up notifications")]
+    Notifications(#[from] notifications::Error),
     /// The schema does not fit the database, or cannot be read.
     #[error(transparent)]
     Schema(#[from] loader::Error),
@@ -95,6 +101,7 @@ impl Classify for Error {
             Self::Redis(error) => error.kind(),
             Self::Nats(error) => error.kind(),
             Self::Spool { source, .. } => source.kind(),
+            Self::Notifications(error) => error.kind(),
             Self::Schema(error) => error.kind(),
             Self::Persisted(_) => ErrorKind::BadInput,
         }
@@ -141,6 +148,7 @@ pub struct AppState {
     redis: Redis,
     nats: Nats,
     relay: Relay,
+    notifications: Option<NotificationWorker>,
     jobs: JobWorker,
     job_workers: u32,
     fallback: Option<Fallback>,
@@ -199,6 +207,7 @@ impl AppState {
         let limits = config.limits.enabled.then(|| limits::limits(config, &redis, &degradations, metrics));
         let admission_metrics = metrics.area(AdmissionMetrics::register);
         let admission = limits::admission(config, &postgres, admission_metrics.clone());
+        let notifications = make_notifications(config, &postgres, &nats, &calls, metrics)?;
         Ok(Self {
             limits,
             admission,
@@ -220,6 +229,7 @@ impl AppState {
             redis,
             nats,
             relay,
+            notifications,
             jobs,
             job_workers: config.queue.workers,
             fallback,
@@ -273,6 +283,14 @@ impl AppState {
             }),
         ];
         workers.extend(flags::workers(&self.flags, &self.rollouts, self.direct_url.as_ref()));
+        if let Some(notifications) = &self.notifications {
+            workers.push(worker("notifications", notifications.clone(), |worker, stop| async move {
+                worker.run(stop).await;
+            }));
+            workers.push(worker("notifications-pruning", notifications.clone(), |worker, stop| async move {
+                worker.prune(stop).await;
+            }));
+        }
         match &self.direct_url {
             Some(url) => {
                 let parts = (self.served.clone(), url.clone());
@@ -393,6 +411,31 @@ where
     F: Fn(S, CancellationToken) -> W + Send + Sync + 'static,
 {
     (name, Box::new(move |stop| run(service.clone(), stop).boxed()))
+}
+
+/// What tells the outside, if it is to be told.
+fn make_notifications(
+    config: &Config,
+    postgres: &Postgres,
+    nats: &Nats,
+    calls: &CallMetrics,
+    metrics: &Metrics,
+) -> Result<Option<NotificationWorker>, notifications::Error> {
+    let (table, urls) = (&config.notifications, config.urls.notifications.clone());
+    if !table.enabled {
+        return Ok(None);
+    }
+    let targets = Targets { webhook: urls.webhook, slack: urls.slack, email: urls.email };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Ok(Some(NotificationWorker {
+        nats: nats.clone(),
+        postgres: postgres.clone(),
+        notifier: Notifier::new(table, &targets, &clock, calls)?,
+        rules: table.rules.clone().into(),
+        consumer: table.consumer.clone(),
+        max_attempts: table.max_attempts,
+        metrics: metrics.area(NotificationMetrics::register),
+    }))
 }
 
 /// How postgres, redis and nats are asked.

@@ -8,7 +8,7 @@
 //! app_state
 //! migration
 //! engine
-//! cache dataloader events feature_flags limits queue outbox
+//! cache dataloader events feature_flags limits queue notifications outbox
 //! storage
 //! security
 //! resilience
@@ -29,6 +29,7 @@ pub mod feature_flags;
 pub mod ids;
 pub mod limits;
 pub mod migration;
+pub mod notifications;
 pub mod observability;
 pub mod outbox;
 pub mod queue;

@@ -73,8 +73,9 @@ impl Metrics {
     pub fn named(&self, text: &str) -> Option<f64> {
         let Some((name, selector)) = text.split_once('{') else { return self.sum(text, &[]) };
         let labels = selector.strip_suffix('}')?.split(',');
-        let labels: Option<Vec<(&str, &str)>> =
-            labels.map(|label| Some((label.split_once('=')?.0.trim(), label.split_once('=')?.1.trim()))).collect();
+        let labels: Option<Vec<(&str, &str)>> = labels
+            .map(|label| Some((label.split_once('=')?.0.trim(), label.split_once('=')?.1.trim())))
+            .collect();
         self.sum(name, &labels?)
     }
 

@@ -16,6 +16,7 @@ pub mod health;
 pub mod limits;
 pub mod logging;
 pub mod nats;
+pub mod notifications;
 pub mod outbox;
 pub mod queue;
 pub mod resilience;
@@ -50,6 +51,7 @@ pub struct Tables {
     pub resilience: resilience::Resilience,
     pub limits: limits::Limits,
     pub backpressure: limits::Backpressure,
+    pub notifications: notifications::Notifications,
     pub health: health::Health,
     pub logging: logging::Logging,
 }
@@ -70,6 +72,7 @@ pub struct Config {
     pub resilience: resilience::Resilience,
     pub limits: limits::Limits,
     pub backpressure: limits::Backpressure,
+    pub notifications: notifications::Notifications,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub urls: Urls,
@@ -84,6 +87,16 @@ pub struct Urls {
     pub database_direct: Option<ConnectionUrl>,
     pub redis: ConnectionUrl,
     pub nats: ConnectionUrl,
+    /// Of the actions that have one, where notifications are enabled.
+    pub notifications: NotificationUrls,
+}
+
+/// Where notifications go; the URLs hold secrets.
+#[derive(Debug, Clone, Default)]
+pub struct NotificationUrls {
+    pub webhook: Option<ConnectionUrl>,
+    pub slack: Option<ConnectionUrl>,
+    pub email: Option<ConnectionUrl>,
 }
 
 const POSTGRES: [&str; 2] = ["postgres", "postgresql"];
@@ -147,6 +160,7 @@ impl Config {
             resilience,
             limits,
             backpressure,
+            notifications,
             health,
             logging,
         } = tables;
@@ -164,6 +178,7 @@ impl Config {
             resilience,
             limits,
             backpressure,
+            notifications,
             health,
             logging,
             urls,
@@ -192,6 +207,7 @@ impl Tables {
         self.limits.tiers.check(&mut checks.table("limits.tiers"));
         self.limits.checklist.check(&mut checks.table("limits.checklist"));
         self.backpressure.check(&mut checks.table("backpressure"));
+        self.notifications.check(checks);
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
     }
@@ -230,7 +246,27 @@ impl Urls {
             problems,
         );
         let nats = url::read(&[&tables.nats.url_env], &["nats", "tls"], environment, problems);
-        Some(Self { database: database?, database_direct, redis: redis?, nats: nats? })
+        let notifications = NotificationUrls::read(&tables.notifications, environment, problems);
+        Some(Self { database: database?, database_direct, redis: redis?, nats: nats?, notifications })
+    }
+}
+
+impl NotificationUrls {
+    fn read(
+        table: &notifications::Notifications,
+        environment: &Environment,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        use notifications::Action;
+        let mut of = |action: Action, schemes: &[&str]| {
+            let name = table.url_env(action).filter(|_| table.enabled)?;
+            url::read(&[name], schemes, environment, problems)
+        };
+        Self {
+            webhook: of(Action::Webhook, &["https", "http"]),
+            slack: of(Action::Slack, &["https", "http"]),
+            email: of(Action::Email, &["smtps", "smtp"]),
+        }
     }
 }
 

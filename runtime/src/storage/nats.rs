@@ -5,8 +5,10 @@
 //! messages pile up in its buffer and leave much later. The stream is made when it is missing, before the first
 //! publish and again after a failed one; of a stream that was there only the duplicate window is changed.
 
+mod durable;
 mod follow;
 
+pub use durable::{Delivery, Subscription};
 pub use follow::{Follower, Message};
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod http;
 mod image;
 mod logs;
 mod metrics;
+mod notifications;
 mod process;
 mod refusals;
 mod support;

@@ -23,6 +23,7 @@ mod json_writing;
 mod lists;
 mod migration_examples;
 mod migrations;
+mod notifications;
 mod operations;
 mod orders;
 mod outbox;
@@ -223,6 +224,10 @@ fn all() -> Vec<(&'static str, Start)> {
             a_spool_survives_a_restart_with_a_torn_record_at_its_end,
             a_job_that_redis_may_have_takes_effect_once,
             a_full_spool_refuses_and_says_so;
+        notifications:
+            a_paid_order_is_confirmed_once_by_each_action,
+            a_target_that_is_away_gets_it_later_and_the_others_at_once,
+            what_fails_too_often_or_for_good_is_dead_and_kept_with_the_reason;
         outbox:
             events_are_published_under_their_row_id_and_marked,
             a_mark_that_failed_is_made_up_for_before_the_lease_ends,

@@ -17,11 +17,10 @@ struct Answers {
 
 impl Respond for Answers {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let key = request.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-        let message = || Taken {
-            key: key.to_owned(),
-            body: String::from_utf8_lossy(&request.body).into_owned(),
-        };
+        let key =
+            request.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
+        let message =
+            || Taken { key: key.to_owned(), body: String::from_utf8_lossy(&request.body).into_owned() };
         ResponseTemplate::new(self.book.call(message).err().unwrap_or(200))
     }
 }

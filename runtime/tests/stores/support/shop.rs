@@ -61,7 +61,8 @@ impl Shop {
         Self::open_with(stage, "").await
     }
 
-    /// As [`Shop::open`], with settings of the test's own: dotted keys, one a line.
+    /// As [`Shop::open`], with settings of the test's own: dotted keys, one a line. `targets.webhook`, `slack` and `email`
+    /// are the values of `WEBHOOK_URL`, `SLACK_URL` and `SMTP_URL`.
     pub async fn open_with(stage: &Stage, settings: &str) -> Self {
         Self::open_as(stage, settings, "development").await
     }
@@ -312,14 +313,21 @@ async fn build(
 }
 
 fn config(settings: &toml::Table, mode: &str, [postgres, redis, nats]: [&Link; 3], direct: &Url) -> Config {
+    let mut settings = settings.clone();
+    let targets = settings.remove("targets").unwrap_or_else(|| toml::Table::new().into());
+    let target =
+        |name: &str| targets.get(name).and_then(toml::Value::as_str).unwrap_or("unset://").to_owned();
     let environment = Environment::from([
+        ("WEBHOOK_URL", target("webhook").as_str()),
+        ("SLACK_URL", target("slack").as_str()),
+        ("SMTP_URL", target("email").as_str()),
         ("DATABASE_URL", postgres.through.as_str()),
         ("DATABASE_DIRECT_URL", direct.as_str()),
         ("REDIS_URL", redis.through.as_str()),
         ("NATS_URL", nats.through.as_str()),
         ("FRAISEQL_ENV", mode),
     ]);
-    let text = toml::to_string(settings).expect("TOML");
+    let text = toml::to_string(&settings).expect("TOML");
     Config::parse(&text, "stores.toml", &environment).expect("the shop's configuration is valid")
 }
 
