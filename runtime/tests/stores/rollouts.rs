@@ -217,7 +217,7 @@ pub async fn a_bad_version_is_turned_off_by_what_its_callers_meet(stage: Arc<Sta
     // On our side: nobody could have asked otherwise.
     shop.run(
         "CREATE OR REPLACE FUNCTION greet_v2(name text) RETURNS text STABLE LANGUAGE plpgsql AS \
-         $$ BEGIN RAISE 'out of everything' USING ERRCODE = '53000'; END $$",
+         $$ BEGIN RAISE 'out of everything' USING ERRCODE = 'XX000'; END $$",
     )
     .await;
     let rollouts = &shop.state.rollouts;
