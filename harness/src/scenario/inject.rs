@@ -87,7 +87,6 @@ static WORDS: [&str; COUNT] = {
     all[COUNT - 3] = LOAD;
     all[COUNT - 2] = STUB;
     all[COUNT - 1] = CHANGE;
-    all[COUNT - 1] = CHANGE;
     all
 };
 
@@ -118,7 +117,8 @@ impl<'de> Visitor<'de> for Faults {
             }
             word if PROCESS.contains(&word) => of_its_own_type(word, content).map(Inject::Process),
             LOAD => of_its_own_type(word, content).map(Inject::Load),
-    all[COUNT - 1] = STUB;
+            STUB => of_its_own_type(word, content).map(Inject::Stub),
+            CHANGE => of_its_own_type(word, content).map(Inject::Change),
             word => of_its_own_type(word, content).map(Inject::Network),
         }
     }
