@@ -36,6 +36,7 @@ async fn up(run: &Run) -> Result<Bench, NotRun> {
         programs,
         database_connections: 4,
         config: toml::Table::new(),
+        variants: Vec::new(),
     };
     possible(Bench::up(run, setup).await)
 }

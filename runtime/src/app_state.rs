@@ -23,7 +23,7 @@ use crate::engine::health::SchemaCheck;
 use crate::engine::job::FunctionExecutor;
 use crate::engine::limits::Limits;
 use crate::engine::loader::{self, Parts, Served, Source};
-use crate::engine::metrics::EngineMetrics;
+use crate::engine::metrics::{EngineMetrics, Errors};
 use crate::engine::persisted::{self, Persisted, Rules};
 use crate::engine::plan_cache::Bounds;
 use crate::engine::{Gates, Settings};
@@ -39,6 +39,8 @@ use crate::notifications::worker::Worker as NotificationWorker;
 use crate::notifications::{self, Notifier, Targets};
 use crate::observability::health::HealthChecker;
 use crate::observability::metrics::Metrics;
+use crate::observability::trace::Tracer;
+use crate::observability::trace::export::Exporter;
 use crate::outbox::metrics::OutboxMetrics;
 use crate::outbox::{Gate, Relay};
 use crate::queue::Queue;
@@ -54,6 +56,7 @@ use crate::resilience::dependency::{self, CallMetrics, Dependency};
 use crate::resilience::retry::{Policy, Strategy};
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::{Caller, Guards};
+use crate::security::monitor::SecurityMonitor;
 use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
 use crate::storage::metrics::{DependencyMetrics, PoolCollector, ReplicationMetrics};
 use crate::storage::nats::{self, Nats};
@@ -141,6 +144,13 @@ pub struct AppState {
     pub admission_metrics: AdmissionMetrics,
     /// Where the bodies of requests that wait are kept; `None` where they wait for their turn unread.
     pub hold: Option<HoldSettings>,
+    /// Counts and logs what callers may not.
+    pub monitor: SecurityMonitor,
+    /// Counts errors in answers.
+    pub errors: Errors,
+    /// Begins traces.
+    pub tracer: Tracer,
+    exporter: Option<Exporter>,
     cache: Option<ResponseCache>,
     postgres: Postgres,
     /// Past any pooler, for what needs a session that lasts.
@@ -160,11 +170,13 @@ pub struct AppState {
 impl AppState {
     /// Makes the services and registers their metrics: once per registry.
     pub async fn build(config: &Config, metrics: &Metrics) -> Result<Self, Error> {
+        let (tracer, exporter) = Tracer::new(&config.tracing, metrics);
         let persisted = Arc::new(persisted_operations(config)?);
         let degradations = Registrar::new(metrics.area(DegradationMetrics::register), Arc::new(SystemClock));
         let calls = metrics.area(CallMetrics::register);
         let [for_postgres, for_redis, for_nats] = dependencies(config, &calls);
         let postgres = make_postgres(config)?.with_dependency(for_postgres);
+        let monitor = SecurityMonitor::new(metrics, Arc::new(SystemClock));
         metrics.area(|registry| registry.register_collector(Box::new(PoolCollector::new(postgres.clone()))));
         let redis = make_redis(config)?.with_dependency(for_redis);
         let nats = make_nats(config).await?.with_dependency(for_nats);
@@ -181,12 +193,17 @@ impl AppState {
         let rollouts = Rollouts::new(&postgres, cohorts.clone(), metrics.area(RolloutMetrics::register));
         let behind = Gates { flags: flags.service.clone(), cohorts };
         let gate = Gate::default();
-        let served = serve(config, &postgres, &queue, cache.clone(), (behind, gate.clone()), metrics).await?;
+        let engine_metrics = metrics.area(EngineMetrics::register);
+        let engine_metrics = engine_metrics.knowing(persisted.operation_names()).watched_by(monitor.clone());
+        let errors = engine_metrics.errors.clone();
+        let served =
+            serve(config, &postgres, &queue, cache.clone(), (behind, gate.clone()), engine_metrics).await?;
         let jobs = JobWorker {
             queue: redis_queue,
             executor: Arc::new(FunctionExecutor { postgres: postgres.clone(), served: served.clone() }),
             metrics: queue_metrics,
             poll_interval: config.queue.poll_interval,
+            tracer: tracer.clone(),
         };
         let subscriptions = config.graphql.subscriptions.clone();
         let hub = Hub::new(
@@ -203,6 +220,7 @@ impl AppState {
             degraded: degradations.component("events", "events wait in the outbox"),
             max_pending: config.outbox.max_pending.into(),
             gate,
+            tracer: tracer.clone(),
         };
         let limits = config.limits.enabled.then(|| limits::limits(config, &redis, &degradations, metrics));
         let admission_metrics = metrics.area(AdmissionMetrics::register);
@@ -223,6 +241,10 @@ impl AppState {
             degradations,
             flags,
             rollouts,
+            monitor,
+            errors,
+            tracer,
+            exporter,
             cache,
             postgres,
             direct_url: config.urls.database_direct.as_ref().map(|url| url.expose().into()),
@@ -309,6 +331,11 @@ impl AppState {
                 cache.maintain(stop).await;
             }));
         }
+        if let Some(exporter) = &self.exporter {
+            workers.push(worker("trace-exporter", exporter.clone(), |exporter, stop| async move {
+                exporter.run(stop).await;
+            }));
+        }
         if let Some(fallback) = &self.fallback {
             let parts = (fallback.clone(), self.jobs.queue.clone());
             workers.push(worker("spool-drain", parts, |(fallback, queue), stop| async move {
@@ -365,7 +392,7 @@ async fn serve(
     queue: &Queue,
     cache: Option<ResponseCache>,
     (behind, gate): (Gates, Gate),
-    metrics: &Metrics,
+    metrics: EngineMetrics,
 ) -> Result<Served, Error> {
     let table = &config.graphql;
     let settings = Settings {
@@ -391,7 +418,6 @@ async fn serve(
         url: config.urls.database.expose().to_owned(),
         database_schemas: table.database_schemas.clone(),
     };
-    let metrics = metrics.area(EngineMetrics::register);
     let parts = Parts { postgres: postgres.clone(), queue: Some(queue.clone()), cache, settings, metrics };
     let served = Served::new(source, parts);
     match served.load().await {
@@ -478,7 +504,12 @@ fn make_postgres(config: &Config) -> Result<Postgres, postgres::Error> {
         max_lifetime: table.max_lifetime,
     };
     let lending = if table.transaction_pooling { Lending::Transaction } else { Lending::Session };
-    Postgres::lent(config.urls.database.expose(), limits, table.query_timeout, lending)
+    let postgres = Postgres::lent(config.urls.database.expose(), limits, table.query_timeout, lending)?;
+    Ok(if config.logging.slow_queries {
+        postgres.logging_slower_than(table.query_timeout / 10)
+    } else {
+        postgres
+    })
 }
 
 fn make_redis(config: &Config) -> Result<Redis, redis::Error> {

@@ -28,6 +28,7 @@ use fraiseql_runtime::migration::lint::{self, Release, Rule, folder};
 use fraiseql_runtime::migration::{self, MIGRATIONS};
 use fraiseql_runtime::observability::health::HealthChecker;
 use fraiseql_runtime::observability::logging::init_logging;
+use fraiseql_runtime::observability::masking::mask;
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::server;
 use fraiseql_runtime::server::workers::Workers;
@@ -159,7 +160,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", mask(&format!("{error:#}")));
             let unreadable = error.is::<ConfigError>() || error.is::<folder::ReadError>();
             ExitCode::from(if unreadable { 2 } else { 1 })
         }
@@ -222,7 +223,13 @@ async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<serve
         workers.add(name, start);
     }
     let gate = Some(Gate::new(&state));
-    Ok(server::Application { routes: api::product(&state), health, workers, gate })
+    Ok(server::Application {
+        routes: api::product(&state),
+        health,
+        workers,
+        gate,
+        tracer: state.tracer.clone(),
+    })
 }
 
 fn migrate(config: &Config, folder: Option<&Path>) -> anyhow::Result<ExitCode> {

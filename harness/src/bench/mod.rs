@@ -6,6 +6,7 @@
 
 pub mod accuracy;
 pub mod clients;
+pub mod collector;
 pub mod graphql;
 pub mod memory;
 pub mod subject;

@@ -24,6 +24,7 @@ use crate::config::logging::Access;
 use crate::error::ErrorKind;
 use crate::observability::health::HealthReport;
 use crate::observability::metrics::{HttpMetrics, Metrics};
+use crate::observability::trace::Tracer;
 use crate::security::headers::SecurityHeaders;
 
 /// What the routes and layers of the frame share.
@@ -39,6 +40,9 @@ pub struct Frame {
     pub access_log: AccessLog,
     /// Who comes in; without one everybody does.
     pub gate: Option<Gate>,
+    pub tracer: Tracer,
+    /// Whether requests are measured, and `/metrics` is there.
+    pub measures: bool,
 }
 
 /// Which requests are a line in the log.
@@ -76,7 +80,16 @@ impl Frame {
             headers: SecurityHeaders::new(config.mode),
             access_log,
             gate: None,
+            tracer: Tracer::off(),
+            measures: config.metrics.enabled,
         }
+    }
+
+    /// Requests become traces.
+    #[must_use]
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// With what decides who comes in.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use super::Mode;
 use super::check::TableChecks;
 use super::error::Problem;
 use super::source::Environment;
@@ -13,13 +14,16 @@ use super::units;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logging {
-    /// A level, or directives such as `info,sqlx=warn`. `RUST_LOG` overrides it.
+    /// A level, or directives such as `info,sqlx=warn`. `RUST_LOG` overrides it. Left out: `debug` where `FRAISEQL_ENV` is
+    /// `development`.
     pub level: String,
-    /// `FRAISEQL_LOG_FORMAT` overrides it.
+    /// `FRAISEQL_LOG_FORMAT` overrides it. Left out: pretty where `FRAISEQL_ENV` is `development`.
     pub format: Format,
     /// Logs statements that took longer than a tenth of `database.query_timeout`.
     /// `FRAISEQL_LOG_SLOW_QUERIES` overrides it.
     pub slow_queries: bool,
+    /// Whether a line names the file and line that wrote it.
+    pub source_location: bool,
     /// Which requests are a line.
     pub access: Access,
     /// A request that took at least this long is slow.
@@ -56,6 +60,7 @@ impl Default for Logging {
             level: "info".to_owned(),
             format: Format::Json,
             slow_queries: false,
+            source_location: false,
             access: Access::All,
             slow_request_threshold: Duration::from_secs(1),
         }
@@ -68,6 +73,22 @@ impl Logging {
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
         checks.require("level", &self.level, is_filter(&self.level), LEVELS);
         checks.duration("slow_request_threshold", self.slow_request_threshold, "1ms", "1h");
+    }
+
+    /// What the file leaves out is as people want it who name this environment; without a name the defaults stand.
+    pub(super) fn suit(&mut self, mode: Mode, is_written: impl Fn(&str) -> bool) {
+        if mode != Mode::Development {
+            return;
+        }
+        if !is_written("level") {
+            "debug".clone_into(&mut self.level);
+        }
+        if !is_written("format") {
+            self.format = Format::Pretty;
+        }
+        if !is_written("source_location") {
+            self.source_location = true;
+        }
     }
 
     pub(super) fn apply(&mut self, environment: &Environment, problems: &mut Vec<Problem>) {

@@ -15,6 +15,7 @@ pub mod graphql;
 pub mod health;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod nats;
 pub mod notifications;
 pub mod outbox;
@@ -22,6 +23,7 @@ pub mod queue;
 pub mod resilience;
 pub mod server;
 pub mod source;
+pub mod tracing;
 pub mod units;
 pub mod url;
 
@@ -54,6 +56,8 @@ pub struct Tables {
     pub notifications: notifications::Notifications,
     pub health: health::Health,
     pub logging: logging::Logging,
+    pub metrics: metrics::Metrics,
+    pub tracing: tracing::Tracing,
 }
 
 /// What the server runs with. Made by [`Config::load`] and [`Config::parse`] alone.
@@ -75,6 +79,8 @@ pub struct Config {
     pub notifications: notifications::Notifications,
     pub health: health::Health,
     pub logging: logging::Logging,
+    pub metrics: metrics::Metrics,
+    pub tracing: tracing::Tracing,
     pub urls: Urls,
     pub mode: Mode,
 }
@@ -106,6 +112,8 @@ const POSTGRES: [&str; 2] = ["postgres", "postgresql"];
 pub enum Mode {
     #[default]
     Development,
+    /// As production, with more of its traces kept.
+    Staging,
     /// Adds `Strict-Transport-Security` to every answer.
     Production,
 }
@@ -137,8 +145,14 @@ impl Config {
         tables.check(&mut checks);
         problems.extend(checks.into_problems(&document));
 
+        let named = Mode::read(environment, &mut problems);
+        let mode = named.unwrap_or_default();
+        if let Some(mode) = named {
+            tables.logging.suit(mode, |key| document.has("logging", key));
+        }
         tables.logging.apply(environment, &mut problems);
-        let mode = Mode::read(environment, &mut problems);
+        let rate_is_written = document.has("tracing", "sample_rate");
+        tables.tracing.apply(mode, rate_is_written, environment, &mut problems);
         let urls = Urls::read(&tables, environment, &mut problems);
         match urls {
             Some(urls) if problems.is_empty() => Ok(Self::assemble(tables, urls, mode)),
@@ -163,6 +177,8 @@ impl Config {
             notifications,
             health,
             logging,
+            metrics,
+            tracing,
         } = tables;
         let limits = limits.canonical();
         Self {
@@ -181,6 +197,8 @@ impl Config {
             notifications,
             health,
             logging,
+            metrics,
+            tracing,
             urls,
             mode,
         }
@@ -210,6 +228,7 @@ impl Tables {
         self.notifications.check(checks);
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
+        self.tracing.check(&mut checks.table("tracing"));
     }
 }
 
@@ -271,27 +290,26 @@ impl NotificationUrls {
 }
 
 impl Mode {
-    /// As `FRAISEQL_ENV` has it.
+    /// As it is written in `FRAISEQL_ENV`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Development => "development",
+            Self::Staging => "staging",
             Self::Production => "production",
         }
     }
 
-    fn read(environment: &Environment, problems: &mut Vec<Problem>) -> Self {
+    /// `None` when no variable names one.
+    fn read(environment: &Environment, problems: &mut Vec<Problem>) -> Option<Self> {
         const NAMES: [&str; 2] = ["FRAISEQL_ENV", "FRAISEQL_MODE"];
-        const ALLOWED: &str = "\"production\" or \"development\"";
+        const ALLOWED: &str = "\"production\", \"staging\" or \"development\"";
         let mut found: Option<(&str, Self)> = None;
         for name in NAMES {
-            let mode = match environment.get(name) {
-                None => continue,
-                Some("production") => Self::Production,
-                Some("development") => Self::Development,
-                Some(value) => {
-                    problems.push(Problem::variable(name, &format!("is {value:?}"), ALLOWED));
-                    continue;
-                }
+            let Some(value) = environment.get(name) else { continue };
+            let modes = [Self::Development, Self::Staging, Self::Production];
+            let Some(mode) = modes.into_iter().find(|mode| mode.name() == value) else {
+                problems.push(Problem::variable(name, &format!("is {value:?}"), ALLOWED));
+                continue;
             };
             match found {
                 Some((first, other)) if other != mode => problems.push(Problem::variable(
@@ -302,6 +320,6 @@ impl Mode {
                 _ => found = Some((name, mode)),
             }
         }
-        found.map(|(_, mode)| mode).unwrap_or_default()
+        found.map(|(_, mode)| mode)
     }
 }

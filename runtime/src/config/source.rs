@@ -131,6 +131,12 @@ impl<'a> Document<'a> {
         })
     }
 
+    /// Whether the text has this key.
+    pub(super) fn has(&self, table: &str, key: &str) -> bool {
+        let inner = self.root.get_ref().get(table).and_then(|table| table.get_ref().as_table());
+        inner.is_some_and(|inner| inner.get(key).is_some())
+    }
+
     /// A value of the right type that breaks a rule. It may be a default, when the rule relates
     /// two keys; then the place is the table or the file.
     pub(super) fn bad_value(&self, table: &str, key: &str, value: &str, allowed: &str) -> Problem {

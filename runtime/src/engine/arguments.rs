@@ -22,6 +22,8 @@ pub struct Call {
     pub event_id: String,
     /// The event's subject.
     pub subject: String,
+    /// The trace that the change belongs to.
+    pub traceparent: Option<String>,
     /// Keys of the changed row, as text.
     pub row_key: Vec<Option<String>>,
 }
@@ -71,6 +73,7 @@ fn bind_one(
             Given::Operation => Bound::Text(call.operation.clone()),
             Given::EventId => Bound::Text(call.event_id.clone()),
             Given::Subject => Bound::Text(call.subject.clone()),
+            Given::Traceparent => call.traceparent.clone().map_or(Bound::Null, Bound::Text),
             Given::Key(part) => call.row_key.get(*part).cloned().flatten().map_or(Bound::Null, Bound::Text),
         }),
     }

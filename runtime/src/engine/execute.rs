@@ -23,6 +23,7 @@ use super::prepare::Planned;
 use super::render::{NullHere, Renderer};
 use super::{Answer, Inner, Stage};
 use crate::error::ErrorKind;
+use crate::observability::trace;
 
 /// What a root field came to: its value's bytes, or that null stands where it may not.
 pub(super) struct Done {
@@ -55,9 +56,14 @@ impl Inner {
             OperationType::Subscription => {
                 let message =
                     "a subscription needs a connection that stays open: WebSocket or server-sent events";
-                return assemble(&[], Vec::new(), vec![Failure::of_kind(ErrorKind::BadInput, message)]);
+                let failure = Failure::of_kind(ErrorKind::BadInput, message);
+                self.metrics.errors.count(&failure.code);
+                return assemble(&[], Vec::new(), vec![failure]);
             }
         };
+        for failure in done.iter().flat_map(|done| &done.failures) {
+            self.metrics.errors.count(&failure.code);
+        }
         assemble(&plan.roots, done, Vec::new())
     }
 
@@ -164,6 +170,7 @@ impl Inner {
             operation: write.operation.to_string(),
             event_id: Uuid::now_v7().to_string(),
             subject: subject.unwrap_or_default(),
+            traceparent: trace::traceparent(),
             row_key: Vec::new(),
         })
     }

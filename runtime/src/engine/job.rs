@@ -62,7 +62,7 @@ impl Inner {
         self.admit(job, key.as_deref(), &args).await?;
         let id = job_id(key.as_deref());
         let task = Task::Call { function: job.function.clone(), args, idempotency_key: key };
-        match queue.enqueue(&Job { id, task }).await {
+        match queue.enqueue(&Job { id, task, traceparent: None }).await {
             Ok(_) => Ok(id),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "a job could not be queued");

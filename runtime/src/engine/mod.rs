@@ -42,7 +42,7 @@ use sha2::{Digest, Sha256};
 
 use self::error::Failure;
 use self::limits::Limits;
-use self::metrics::{EngineMetrics, OutcomeLabel};
+use self::metrics::{EngineMetrics, OutcomeLabel, TypeLabel};
 use self::plan_cache::{Bounds, TextCache};
 use self::prepare::{Planned, Prepared};
 use self::schema::graphql::Graphql;
@@ -50,9 +50,11 @@ use self::schema::model::Schema;
 use crate::cache::response::ResponseCache;
 use crate::feature_flags::FeatureFlagService;
 use crate::feature_flags::cohorts::{Cohorts, Gate};
+use crate::observability::trace::{self, Attribute, Kind};
 use crate::outbox;
 use crate::queue::Queue;
 use crate::security::guard::{Caller, Guards};
+use crate::security::monitor::SecurityEvent;
 use crate::storage::postgres::Postgres;
 
 /// Settings of the engine.
@@ -169,6 +171,7 @@ impl Engine {
         let schema = Arc::new(schema);
         let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(graphql.sdl()));
         let front = cache.map(cached::Front::new);
+        let metrics = metrics.of_schema(&schema);
         let inner =
             Inner { postgres, queue, schema, graphql, prepared, digest, front, gates, settings, metrics };
         Ok(Self { inner: Arc::new(inner) })
@@ -196,21 +199,68 @@ impl Engine {
 
     /// Answers a request of this caller.
     pub async fn execute_as(&self, request: &Request, caller: &Caller) -> Answer {
+        let span = trace::span("graphql.operation", Kind::Internal, Vec::new);
+        let (answer, prepared) = span.within(self.answer(request, caller)).await;
+        let kind = prepared.as_ref().map_or(TypeLabel::unknown, |prepared| prepared.kind().into());
+        let name = prepared.as_ref().and_then(|prepared| prepared.name());
+        self.inner.metrics.count_operation(
+            kind,
+            name,
+            match (answer.failed, answer.stage) {
+                (true, _) => OutcomeLabel::failed,
+                (false, Stage::Refused | Stage::Unauthenticated | Stage::Forbidden) => OutcomeLabel::refused,
+                (false, Stage::Executed) => OutcomeLabel::ok,
+            },
+        );
+        span.set(|| {
+            let mut attributes: Vec<Attribute> = vec![("graphql.operation.type", kind.name().into())];
+            attributes.extend(name.map(|name| ("graphql.operation.name", short(name).into())));
+            attributes
+        });
+        if answer.failed {
+            span.fail("an error of ours");
+        }
+        answer
+    }
+
+    async fn answer(&self, request: &Request, caller: &Caller) -> (Answer, Option<Arc<Prepared>>) {
         let planned = self.inner.plan(request).await.and_then(|planned| {
             self.inner.let_in(&planned.plan, caller)?;
             Ok(Planned { caller: caller.clone(), ..planned })
         });
-        let answer = match planned {
-            Ok(planned) => self.inner.answer(request, caller, planned).await.answer(),
-            Err(failures) => refused(&failures),
-        };
-        self.inner.metrics.count_operation(match (answer.failed, answer.stage) {
-            (true, _) => OutcomeLabel::failed,
-            (false, Stage::Refused | Stage::Unauthenticated | Stage::Forbidden) => OutcomeLabel::refused,
-            (false, Stage::Executed) => OutcomeLabel::ok,
-        });
-        answer
+        match planned {
+            Ok(planned) => {
+                let prepared = planned.prepared.clone();
+                (self.inner.answer(request, caller, planned).await.answer(), Some(prepared))
+            }
+            Err(failures) => {
+                self.inner.tell_of(&failures, caller);
+                (refused(&failures), None)
+            }
+        }
     }
+}
+
+impl Inner {
+    /// Counts what was refused, and tells whoever watches over callers.
+    fn tell_of(&self, failures: &[Failure], caller: &Caller) {
+        for failure in failures {
+            self.metrics.errors.count(&failure.code);
+        }
+        let (Some(monitor), Some(first)) = (&self.metrics.monitor, failures.first()) else { return };
+        let event = match &*first.code {
+            "LIMIT_EXCEEDED" => SecurityEvent::ComplexityViolation,
+            access::UNAUTHENTICATED | access::FORBIDDEN => SecurityEvent::AccessDenied,
+            _ if first.ours => return,
+            _ => SecurityEvent::ValidationError,
+        };
+        monitor.record(event, caller.identity().map(|identity| identity.id.as_str()));
+    }
+}
+
+/// A name of a caller's choice, cut to what is worth reading.
+fn short(name: &str) -> String {
+    name[..name.floor_char_boundary(64)].to_owned()
 }
 
 /// The answer to a request that did not run.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_graphql::parser::parse_query;
 use sha2::{Digest, Sha256};
 
 use super::plan_cache::{Bounds, TextCache};
@@ -125,6 +126,20 @@ impl Persisted {
         }
         let name = name.to_ascii_lowercase();
         self.listed.get(&name).cloned().or_else(|| self.registered.as_ref()?.get(&name))
+    }
+
+    /// The names that the operations of the list have in their texts: a set that callers cannot extend.
+    pub fn operation_names(&self) -> Vec<String> {
+        let parsed = self.listed.values().filter_map(|text| parse_query(text).ok());
+        let mut names: Vec<String> = parsed
+            .flat_map(|document| {
+                let named = document.operations.iter().filter_map(|(name, _)| name.map(ToString::to_string));
+                named.collect::<Vec<_>>()
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// How many names the list has.

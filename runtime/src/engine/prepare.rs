@@ -23,6 +23,8 @@ use crate::security::guard::Caller;
 pub(super) struct Prepared {
     document: ExecutableDocument,
     operation: Positioned<OperationDefinition>,
+    /// As its text says.
+    name: Option<async_graphql::Name>,
     /// The types of its variables, which say what of their values is structure.
     variables: Vec<(async_graphql::Name, Option<TypeRef>)>,
     plans: Plans,
@@ -31,6 +33,10 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn kind(&self) -> OperationType {
         self.operation.node.ty
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(async_graphql::Name::as_str)
     }
 
     pub(super) fn operation(&self) -> &OperationDefinition {
@@ -113,8 +119,8 @@ impl Inner {
             .operations
             .iter()
             .find(|(name, _)| wanted.is_none() || name.map(|name| name.as_str()) == wanted)
-            .map(|(_, operation)| operation.clone());
-        let operation = operation.ok_or_else(|| {
+            .map(|(name, operation)| (name.cloned(), operation.clone()));
+        let (name, operation) = operation.ok_or_else(|| {
             vec![Failure::of_kind(crate::error::ErrorKind::BadInput, "there is no operation of this name")]
         })?;
         let definitions = operation.node.variable_definitions.iter();
@@ -124,7 +130,7 @@ impl Inner {
                 (definition.node.name.node.clone(), ty)
             })
             .collect();
-        Ok(Prepared { document, operation, variables, plans: Plans::default() })
+        Ok(Prepared { document, operation, name, variables, plans: Plans::default() })
     }
 
     /// Validation would walk whatever fragments come to.

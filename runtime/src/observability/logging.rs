@@ -1,4 +1,4 @@
-//! The log: one line of JSON an event on stdout, unless the configuration asks for another form.
+//! The log: one line of JSON an event on stdout, unless the configuration asks for another form. Every line is masked.
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -6,14 +6,17 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+use super::masking::{Masking, mask_panics};
 use crate::config::logging::{Access, Format, Logging};
 
-/// Installs the subscriber of this process.
+/// Installs the subscriber of this process, and has the words of panics masked.
 ///
 /// # Errors
 /// When there is one already; it stays.
 pub fn init_logging(config: &Logging) -> Result<(), TryInitError> {
-    tracing_subscriber::registry().with(layer(config, std::io::stdout)).try_init()
+    tracing_subscriber::registry().with(layer(config, std::io::stdout)).try_init()?;
+    mask_panics();
+    Ok(())
 }
 
 /// What [`init_logging`] installs, writing elsewhere.
@@ -39,7 +42,8 @@ where
 {
     // Where not every request is logged, the one that is writes its line itself: a closing span cannot be silenced.
     let spans = if config.access == Access::All { FmtSpan::CLOSE } else { FmtSpan::NONE };
-    let base = fmt::layer().with_writer(writer).with_target(true).with_span_events(spans);
+    let base = fmt::layer().with_writer(Masking(writer)).with_target(true).with_span_events(spans);
+    let base = base.with_file(config.source_location).with_line_number(config.source_location);
     match config.format {
         Format::Json => base
             .json()
@@ -54,7 +58,7 @@ where
 }
 
 /// The span of one HTTP request. `path` is the matched route, never what the caller typed: that
-/// may hold tokens. `status` and `duration_ms` are recorded when the answer is there.
+/// may hold tokens. `status` and `duration_ms` are recorded when the answer is there, and `trace_id` where there are traces.
 pub fn request_span(request_id: &str, method: &str, path: &str) -> tracing::Span {
     tracing::info_span!(
         "request",
@@ -63,5 +67,6 @@ pub fn request_span(request_id: &str, method: &str, path: &str) -> tracing::Span
         path,
         status = tracing::field::Empty,
         duration_ms = tracing::field::Empty,
+        trace_id = tracing::field::Empty,
     )
 }

@@ -35,8 +35,12 @@ pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
 pub use prometheus_client::registry::Registry;
 
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::info::Info;
+
 use super::exposition;
 use super::process::ProcessCollector;
+use super::system::SystemCollector;
 
 /// Handle of the registry; clones share it.
 #[derive(Clone)]
@@ -45,10 +49,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// With the families of the process already in it.
+    /// With the families of the process and of the machine already in it.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector::new()));
+        registry.register_collector(Box::new(SystemCollector::new()));
+        let build = [("version", env!("CARGO_PKG_VERSION")), ("name", env!("CARGO_PKG_NAME"))];
+        registry.register("xzepr", "What runs here", Info::new(build.to_vec()));
         Self { registry: Arc::new(RwLock::new(registry)) }
     }
 
@@ -92,6 +99,20 @@ pub fn latency_histogram() -> Histogram {
     Histogram::new(LATENCY_BUCKETS)
 }
 
+/// A histogram over [`LATENCY_BUCKETS`] whose buckets may name a trace each: the last exported one that fell into it.
+pub type TracedHistogram = HistogramWithExemplars<ExemplarLabels>;
+
+fn traced_histogram() -> TracedHistogram {
+    HistogramWithExemplars::new(LATENCY_BUCKETS.into_iter())
+}
+
+/// What an exemplar says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExemplarLabels {
+    /// 32 hexadecimal digits.
+    pub trace_id: String,
+}
+
 /// Labels of one answered request. Each value comes from a set that callers cannot extend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -108,11 +129,12 @@ pub struct RouteLabels {
     pub path: Arc<str>,
 }
 
-/// What the HTTP layer counts. The `fraiseql_*` names are the same families under a second name.
+/// What the HTTP layer counts. The `fraiseql_*` and `xzepr_*` names are the same families under other names: one count, shown
+/// more than once.
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
     pub requests: Family<RequestLabels, Counter>,
-    pub duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    pub duration: Family<RouteLabels, TracedHistogram, fn() -> TracedHistogram>,
     /// Answers of 5xx, and GraphQL answers that carry an error which is not the caller's.
     pub errors: Family<RouteLabels, Counter>,
     /// Connections that are accepted and not yet closed.
@@ -123,7 +145,7 @@ impl HttpMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
-            duration: Family::new_with_constructor(latency_histogram as fn() -> Histogram),
+            duration: Family::new_with_constructor(traced_histogram as fn() -> TracedHistogram),
             errors: Family::default(),
             connections: Gauge::default(),
         };
@@ -131,12 +153,15 @@ impl HttpMetrics {
         registry.register("http_requests", "HTTP requests answered", requests.clone());
         registry.register("http_request_duration_seconds", "Time to answer a request", duration.clone());
         registry.register("http_connections_active", "Open HTTP connections", metrics.connections.clone());
-        registry.register("fraiseql_requests", "Same as http_requests_total", requests.clone());
-        registry.register(
-            "fraiseql_request_duration_seconds",
-            "Same as http_request_duration_seconds",
-            duration.clone(),
-        );
+        for (counter, histogram) in [
+            ("fraiseql_requests", "fraiseql_request_duration_seconds"),
+            ("xzepr_http_requests", "xzepr_http_request_duration_seconds"),
+        ] {
+            registry.register(counter, "Same as http_requests_total", requests.clone());
+            registry.register(histogram, "Same as http_request_duration_seconds", duration.clone());
+        }
+        let connections = metrics.connections.clone();
+        registry.register("xzepr_active_connections", "Same as http_connections_active", connections);
         registry.register("fraiseql_errors", "Requests that failed on our side", metrics.errors.clone());
         metrics
     }

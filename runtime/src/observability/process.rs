@@ -1,5 +1,5 @@
-//! What the operating system knows about this process, read from `/proc` at each scrape, and the
-//! number of live tasks. What cannot be read is left out rather than shown as zero.
+//! What the operating system knows about this process, read from `/proc` at each scrape, the
+//! number of live tasks, and for how long it has run. What cannot be read is left out rather than shown as zero.
 
 use std::fs;
 
@@ -7,6 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::time::Instant;
 
 /// One reading of `/proc/self`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -16,10 +17,13 @@ struct Reading {
     threads: Option<i64>,
     open_fds: Option<i64>,
     cpu_seconds: Option<f64>,
+    disk_read_bytes: Option<i64>,
+    disk_written_bytes: Option<i64>,
 }
 
 #[derive(Debug)]
 pub(super) struct ProcessCollector {
+    began: Instant,
     ticks_per_second: f64,
     started: Option<f64>,
 }
@@ -31,13 +35,16 @@ impl ProcessCollector {
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
         #[expect(clippy::cast_precision_loss, reason = "a small number")]
         let ticks_per_second = ticks as f64;
-        Self { ticks_per_second, started: start_time(ticks_per_second) }
+        Self { began: Instant::now(), ticks_per_second, started: start_time(ticks_per_second) }
     }
 
     fn read(&self) -> Reading {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
         Reading {
+            disk_read_bytes: field(&io, "read_bytes:"),
+            disk_written_bytes: field(&io, "write_bytes:"),
             resident_bytes: kib_field(&status, "VmRSS:"),
             virtual_bytes: kib_field(&status, "VmSize:"),
             threads: field(&status, "Threads:"),
@@ -65,22 +72,37 @@ impl Collector for ProcessCollector {
                 gauge(&mut encoder, name, help, &ConstGauge::new(value))?;
             }
         }
+        let uptime = ConstGauge::new(self.began.elapsed().as_secs_f64());
+        gauge(&mut encoder, "xzepr_uptime_seconds", "Seconds since the start", &uptime)?;
+        for (name, help, value) in [
+            (
+                "process_disk_read_bytes",
+                "Bytes that this process had read from disks",
+                reading.disk_read_bytes,
+            ),
+            (
+                "process_disk_written_bytes",
+                "Bytes that this process had written to disks",
+                reading.disk_written_bytes,
+            ),
+        ] {
+            if let Some(value) = value.and_then(|value| u64::try_from(value).ok()) {
+                counter(&mut encoder, name, help, &ConstCounter::new(value))?;
+            }
+        }
         if let Some(started) = self.started {
             let help = "Start of the process, seconds since the epoch";
             gauge(&mut encoder, "process_start_time_seconds", help, &ConstGauge::new(started))?;
         }
         if let Some(seconds) = reading.cpu_seconds {
-            let counter = ConstCounter::new(seconds);
-            let help = "CPU time in user and system mode.";
-            let metric =
-                encoder.encode_descriptor("process_cpu_seconds", help, None, counter.metric_type())?;
-            counter.encode(metric)?;
+            let help = "CPU time in user and system mode";
+            counter(&mut encoder, "process_cpu_seconds", help, &ConstCounter::new(seconds))?;
         }
         Ok(())
     }
 }
 
-fn gauge(
+pub(super) fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -90,12 +112,22 @@ fn gauge(
     gauge.encode(metric)
 }
 
-fn field(status: &str, name: &str) -> Option<i64> {
+pub(super) fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counter: &dyn EncodeMetric,
+) -> Result<(), std::fmt::Error> {
+    let metric = encoder.encode_descriptor(name, &format!("{help}."), None, counter.metric_type())?;
+    counter.encode(metric)
+}
+
+pub(super) fn field(status: &str, name: &str) -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-fn kib_field(status: &str, name: &str) -> Option<i64> {
+pub(super) fn kib_field(status: &str, name: &str) -> Option<i64> {
     field(status, name).map(|kib| kib * 1024)
 }
 

@@ -21,8 +21,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::error::Error;
 use self::metrics::OutboxMetrics;
 use self::store::Event;
-use crate::error::chain;
+use crate::error::{Classify, chain};
 use crate::ids::EventId;
+use crate::observability::trace::context::TraceContext;
+use crate::observability::trace::{self, Attribute, Kind, Tracer};
 use crate::resilience::breaker::State;
 use crate::resilience::degradation::Component;
 use crate::storage::nats::{self, Nats};
@@ -62,6 +64,8 @@ pub struct Relay {
     pub max_pending: u64,
     /// Shut while more do.
     pub gate: Gate,
+    /// Goes on with the traces of who wrote the events.
+    pub tracer: Tracer,
 }
 
 /// Whether an event may be added: the outbox lives in the database, and must not fill its disk while NATS is away. Open
@@ -197,6 +201,32 @@ impl Relay {
         Ok(())
     }
 
+    /// Sends one event, as a part of the trace that wrote it.
+    async fn publish(&self, event: Event) -> Result<(), nats::Error> {
+        let (id, payload) = (event.id.to_string(), Bytes::from(event.payload));
+        let given = event.traceparent.as_deref().and_then(|text| TraceContext::parse(text, None));
+        let root = given.clone().and_then(|given| self.tracer.begin(Kind::Producer, Some(given)));
+        // Readers of the event go on from here; where there are no traces, from whoever wrote it.
+        let Some(root) = root else {
+            return self.nats.publish(event.subject, &id, payload, given.as_ref()).await;
+        };
+        let subject = event.subject.clone();
+        let work = async { self.nats.publish(event.subject, &id, payload, trace::current().as_ref()).await };
+        let sent = root.within(work).await;
+        if let Err(error) = &sent {
+            root.fail(error.kind().label());
+        }
+        root.end(|| {
+            let attributes: Vec<Attribute> = vec![
+                ("messaging.system", "nats".into()),
+                ("messaging.destination.name", subject.into()),
+                ("messaging.message.id", id.clone().into()),
+            ];
+            ("outbox.publish".into(), attributes)
+        });
+        sent
+    }
+
     /// Sends events side by side. After the first failure those not begun stay unsent: a silent server would cost
     /// a timeout for each.
     async fn send(&self, events: Vec<Event>) -> (Vec<EventId>, Vec<EventId>, Option<nats::Error>) {
@@ -207,8 +237,7 @@ impl Relay {
                 if failed.load(Ordering::Relaxed) {
                     return (id, Err(None));
                 }
-                let payload = Bytes::from(event.payload);
-                let sent = self.nats.publish(event.subject, &id.to_string(), payload).await;
+                let sent = self.publish(event).await;
                 if sent.is_err() {
                     failed.store(true, Ordering::Relaxed);
                 }

@@ -14,6 +14,8 @@ pub struct Event {
     pub subject: String,
     /// JSON as it was written.
     pub payload: String,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
 }
 
 /// The oldest events that nobody is sending, claimed for `lease`: no transaction stays open while they are sent.
@@ -27,9 +29,9 @@ const CLAIM: &str = "
             LIMIT $1
             FOR UPDATE SKIP LOCKED
         )
-        RETURNING id, subject, payload::text AS payload, created_at
+        RETURNING id, subject, payload::text AS payload, traceparent, created_at
     )
-    SELECT id, subject, payload FROM claimed ORDER BY created_at, id";
+    SELECT id, subject, payload, traceparent FROM claimed ORDER BY created_at, id";
 
 const MARK: &str = "UPDATE outbox SET published_at = now() WHERE id = ANY($1) AND published_at IS NULL";
 

@@ -20,8 +20,9 @@ pub use self::error::Error;
 use self::fallback::Fallback;
 use self::metrics::{BackendLabel, QueueMetrics};
 use self::redis::RedisQueue;
-use crate::error::chain;
+use crate::error::{Classify, chain};
 use crate::ids::{JobId, OrderId};
+use crate::observability::trace::{self, Kind};
 
 /// What is to be done, and under which id its effect happens once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Job {
     pub id: JobId,
     /// What to do.
     pub task: Task,
+    /// The trace that it belongs to, as W3C writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// The kinds of work.
@@ -81,6 +85,27 @@ impl Queue {
     /// Takes a job. `Ok` means that it survives whatever happens next. The same id twice is one job, or two
     /// executions with one effect.
     pub async fn enqueue(&self, job: &Job) -> Result<Backend, Error> {
+        let span =
+            trace::span("queue.enqueue", Kind::Producer, || vec![("job.id", job.id.to_string().into())]);
+        let taken = span.within(self.take(job)).await;
+        match &taken {
+            Ok(Backend::Redis) => span.set(|| vec![("queue.backend", "redis".into())]),
+            Ok(Backend::Spool) => span.set(|| vec![("queue.backend", "spool".into())]),
+            Err(error) => span.fail(error.kind().label()),
+        }
+        taken
+    }
+
+    async fn take(&self, job: &Job) -> Result<Backend, Error> {
+        // Whoever executes the job goes on from the span that left it here.
+        let traced;
+        let job = match trace::traceparent() {
+            Some(traceparent) => {
+                traced = Job { traceparent: Some(traceparent), ..job.clone() };
+                &traced
+            }
+            None => job,
+        };
         let doubt = match self.redis.enqueue(job).await {
             Ok(()) => {
                 self.metrics.count_enqueued(BackendLabel::redis, 1);
@@ -110,6 +135,7 @@ mod tests {
                 order_id: OrderId(Uuid::from_u128(2)),
                 idempotency_key: Some("k".to_owned()),
             },
+            traceparent: None,
         };
         let text = serde_json::to_string(&job).expect("JSON");
         assert_eq!(

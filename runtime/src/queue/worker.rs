@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::{QueueMetrics, ResultLabel};
 use super::redis::{Claim, RedisQueue};
 use super::{Error, Job};
-use crate::error::chain;
+use crate::error::{Classify, chain};
 use crate::ids::JobId;
+use crate::observability::trace::context::TraceContext;
+use crate::observability::trace::{Attribute, Kind, Root, Tracer};
 
 /// Jobs that one worker claims at a time.
 const BATCH: usize = 64;
@@ -50,6 +52,8 @@ pub struct Worker {
     pub metrics: QueueMetrics,
     /// How long it waits after it found nothing.
     pub poll_interval: Duration,
+    /// Goes on with the traces of who left the jobs.
+    pub tracer: Tracer,
 }
 
 impl Worker {
@@ -100,7 +104,10 @@ impl Worker {
             }
         }
         let mut done = Vec::with_capacity(jobs.len());
-        match self.executor.execute(&jobs).await {
+        let traces = Traces::begin(&self.tracer, &jobs, attempt);
+        let executed = traces.within(self.executor.execute(&jobs)).await;
+        traces.end(&executed);
+        match executed {
             Ok(outcomes) => {
                 for (job, outcome) in jobs.iter().zip(outcomes) {
                     self.sort(job.id, outcome, &mut done, &mut failed);
@@ -124,6 +131,49 @@ impl Worker {
         };
         self.metrics.count_executions(label, 1);
         list.push(id);
+    }
+}
+
+/// What a batch adds to the traces of its jobs. Its one statement stands in the first of them.
+struct Traces<'j> {
+    roots: Vec<(&'j Job, Option<Root>)>,
+    attempt: u32,
+}
+
+impl<'j> Traces<'j> {
+    fn begin(tracer: &Tracer, jobs: &'j [Job], attempt: u32) -> Self {
+        let begin = |job: &'j Job| {
+            let parent = TraceContext::parse(job.traceparent.as_deref()?, None)?;
+            tracer.begin(Kind::Consumer, Some(parent))
+        };
+        Self { roots: jobs.iter().map(|job| (job, begin(job))).collect(), attempt }
+    }
+
+    async fn within<F: Future>(&self, work: F) -> F::Output {
+        match self.roots.iter().find_map(|(_, root)| root.as_ref()) {
+            Some(root) => root.within(work).await,
+            None => work.await,
+        }
+    }
+
+    fn end(self, executed: &Result<Vec<Outcome>, Error>) {
+        let count = i64::try_from(self.roots.len()).unwrap_or(i64::MAX);
+        for (at, (job, root)) in self.roots.into_iter().enumerate() {
+            let Some(root) = root else { continue };
+            match executed.as_ref().map(|outcomes| outcomes.get(at)) {
+                Ok(Some(Outcome::Done | Outcome::Duplicate)) => {}
+                Ok(_) => root.fail("the job failed"),
+                Err(error) => root.fail(error.kind().label()),
+            }
+            root.end(|| {
+                let attributes: Vec<Attribute> = vec![
+                    ("job.id", job.id.to_string().into()),
+                    ("job.attempt", i64::from(self.attempt).into()),
+                    ("job.batch_size", count.into()),
+                ];
+                ("job.execute".into(), attributes)
+            });
+        }
     }
 }
 

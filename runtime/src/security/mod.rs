@@ -3,3 +3,4 @@
 pub mod api_key;
 pub mod guard;
 pub mod headers;
+pub mod monitor;

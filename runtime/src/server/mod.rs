@@ -23,6 +23,7 @@ use crate::api::{self, Frame};
 use crate::config::Config;
 use crate::observability::health::{HealthChecker, HealthMonitor};
 use crate::observability::metrics::Metrics;
+use crate::observability::trace::Tracer;
 
 /// What the product puts into the frame.
 pub struct Application {
@@ -32,6 +33,8 @@ pub struct Application {
     pub workers: Workers,
     /// Who comes in; without one everybody does.
     pub gate: Option<Gate>,
+    /// Begins the traces of requests.
+    pub tracer: Tracer,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +83,7 @@ pub async fn serve(
     application: Application,
     stop: CancellationToken,
 ) -> Ended {
-    let Application { routes, health, mut workers, gate } = application;
+    let Application { routes, health, mut workers, gate, tracer } = application;
     let checker = health.with_timeout(config.health.timeout);
     let (monitor, report) = HealthMonitor::new(checker, config.health.interval);
     let monitor = Arc::new(monitor);
@@ -89,7 +92,7 @@ pub async fn serve(
         async move { monitor.run(stop).await }
     });
 
-    let frame = Frame::new(config, metrics.clone(), report, stop.clone()).with_gate(gate);
+    let frame = Frame::new(config, metrics.clone(), report, stop.clone()).with_gate(gate).traced(tracer);
     let connections = frame.http.connections.clone();
     let router = api::router(frame, routes);
 

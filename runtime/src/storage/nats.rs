@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::error::{Classify, ErrorKind, chain};
+use crate::observability::trace::context::TraceContext;
 use crate::resilience::breaker::{Outcome, State};
 use crate::resilience::dependency::{Dependency, Refused};
 
@@ -143,13 +144,20 @@ impl Nats {
         self.shared.client.connection_state() == ConnectionState::Connected
     }
 
-    /// Publishes and waits until the stream holds the message. `message_id` makes a repetition harmless.
+    /// Publishes and waits until the stream holds the message. `message_id` makes a repetition harmless; `trace` goes into
+    /// the headers `traceparent` and `tracestate`.
     /// It is made again within the same time, as often as the policy says.
-    pub async fn publish(&self, subject: String, message_id: &str, payload: Bytes) -> Result<(), Error> {
+    pub async fn publish(
+        &self,
+        subject: String,
+        message_id: &str,
+        payload: Bytes,
+        trace: Option<&TraceContext>,
+    ) -> Result<(), Error> {
         let deadline = Instant::now() + self.shared.options.publish_timeout;
         let publish = || async {
             self.ensure_stream().await?;
-            let published = self.publish_once(subject.clone(), message_id, payload.clone());
+            let published = self.publish_once(subject.clone(), message_id, payload.clone(), trace);
             let published = self.within("publish", deadline, published).await;
             if published.is_err() {
                 self.shared.stream_ensured.store(false, Ordering::Relaxed);
@@ -186,9 +194,21 @@ impl Nats {
         }
     }
 
-    async fn publish_once(&self, subject: String, message_id: &str, payload: Bytes) -> Result<(), Error> {
+    async fn publish_once(
+        &self,
+        subject: String,
+        message_id: &str,
+        payload: Bytes,
+        trace: Option<&TraceContext>,
+    ) -> Result<(), Error> {
         self.must_be_connected()?;
-        let message = PublishMessage::build().payload(payload).message_id(message_id);
+        let mut message = PublishMessage::build().payload(payload).message_id(message_id);
+        if let Some(trace) = trace {
+            message = message.header("traceparent", trace.traceparent());
+            if let Some(state) = trace.state.as_deref() {
+                message = message.header("tracestate", state);
+            }
+        }
         let timed_out = |error: async_nats::jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::TimedOut => Error::Timeout,
             _ => failed("publish", error),

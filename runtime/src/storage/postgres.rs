@@ -29,11 +29,13 @@ use std::time::Duration;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, Postgres as Db};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use pool::{Lease, Pool};
 
 use crate::error::Classify;
+use crate::observability::trace::{self, Attribute, Kind};
 use crate::resilience::dependency::{Dependency, Refused};
 use crate::resilience::retry::{Failed, Policy, Strategy};
 
@@ -59,6 +61,8 @@ pub struct Postgres {
     /// Begins a statement's transaction where connections are lent for one.
     begin: Arc<str>,
     dependency: Dependency,
+    /// Statements that took longer are logged.
+    slow: Option<Duration>,
 }
 
 /// A read that lost its connection is made once more, at once: there is nothing to wait for.
@@ -85,13 +89,20 @@ impl Postgres {
         // One message, so that the limit costs no round trip of its own.
         let begin = format!("BEGIN; SET LOCAL statement_timeout = {statement_timeout}").into();
         let dependency = Dependency::unlimited("postgres");
-        Ok(Self { pool: Pool::new(options, limits), query_timeout, lending, begin, dependency })
+        Ok(Self { pool: Pool::new(options, limits), query_timeout, lending, begin, slow: None, dependency })
     }
 
     /// The same pool, asked through the dependency's breaker.
     #[must_use]
     pub fn with_dependency(self, dependency: Dependency) -> Self {
         Self { dependency, ..self }
+    }
+
+    /// Logs each statement that takes longer, its text without its values. The wait for a connection counts.
+    #[must_use]
+    pub fn logging_slower_than(mut self, limit: Duration) -> Self {
+        self.slow = Some(limit);
+        self
     }
 
     /// Runs a statement that changes nothing. `make` is called again for the one retry that a lost connection gets.
@@ -102,7 +113,36 @@ impl Postgres {
     where
         O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
     {
-        self.reading(true, |lease| self.fetch(lease, make())).await
+        self.watched(None, self.reading(true, |lease| self.fetch(lease, make()))).await
+    }
+
+    /// The statement as a span, and as a line in the log when it is slow.
+    async fn watched<T>(
+        &self,
+        sql: Option<&Arc<str>>,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let span = trace::span("db.query", Kind::Client, || {
+            let mut attributes: Vec<Attribute> = vec![("db.system.name", "postgresql".into())];
+            attributes.extend(sql.map(|sql| ("db.query.text", sql.clone().into())));
+            attributes
+        });
+        let started = Instant::now();
+        let result = work.await;
+        if let Err(error) = &result
+            && error.violation().is_none()
+        {
+            span.fail(error.kind().label());
+        }
+        if let Some(limit) = self.slow {
+            let took = started.elapsed();
+            if took >= limit {
+                let statement = sql.map_or("", |sql| sql);
+                let duration_ms = took.as_secs_f64() * 1e3;
+                tracing::warn!(duration_ms, statement, failed = result.is_err(), "slow query");
+            }
+        }
+        result
     }
 
     /// Runs a statement that may change something; an error other than a constraint violation means that it may
@@ -111,7 +151,7 @@ impl Postgres {
     where
         O: Send + Unpin + for<'r> FromRow<'r, PgRow> + 'q,
     {
-        self.once(true, |lease| self.fetch(lease, statement)).await
+        self.watched(None, self.once(true, |lease| self.fetch(lease, statement))).await
     }
 
     /// Like [`write`](Self::write) for a statement without rows; answers how many rows it changed.
@@ -126,7 +166,7 @@ impl Postgres {
             let result = tokio::time::timeout(self.query_timeout, work).await;
             settle(lease, result).map(|done| done.rows_affected())
         };
-        self.once(true, run).await
+        self.watched(None, self.once(true, run)).await
     }
 
     /// Runs what changes nothing, once more where it lost its connection and the budget allows it.
@@ -195,7 +235,7 @@ impl Postgres {
         reading: bool,
         bind: &(dyn Fn() -> Result<PgArguments, sqlx::Error> + Send + Sync),
     ) -> Result<Vec<PgRow>, Error> {
-        self.reading(reading, |lease| self.fetch_rows(lease, sql, bind)).await
+        self.watched(Some(sql), self.reading(reading, |lease| self.fetch_rows(lease, sql, bind))).await
     }
 
     async fn fetch_rows(

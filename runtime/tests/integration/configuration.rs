@@ -147,6 +147,71 @@ fn the_environment_overrides_the_file() {
     assert!(with("json").slow_queries);
 }
 
+fn with_variables(toml: &str, more: &[(&str, &str)]) -> Result<Config, String> {
+    let named =
+        [("DATABASE_URL", "postgres://db/shop"), ("REDIS_URL", "redis://cache"), ("NATS_URL", "nats://bus")];
+    let all: Vec<(&str, &str)> = named.iter().chain(more).copied().collect();
+    let mut environment = [("", ""); 8];
+    environment[..all.len()].copy_from_slice(&all);
+    Config::parse(toml, "fraiseql.toml", &Environment::from(environment)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn logs_and_traces_are_as_the_environment_that_is_named_wants_them() {
+    use fraiseql_runtime::config::logging::Format;
+    for (name, level, format, location, rate) in [
+        (None, "info", Format::Json, false, 1.0),
+        (Some("development"), "debug", Format::Pretty, true, 1.0),
+        (Some("staging"), "info", Format::Json, false, 0.5),
+        (Some("production"), "info", Format::Json, false, 0.1),
+    ] {
+        let variables: Vec<_> = name.map(|name| ("FRAISEQL_ENV", name)).into_iter().collect();
+        let config = with_variables("", &variables).expect("valid");
+        let (logging, tracing) = (&config.logging, &config.tracing);
+        assert_eq!(
+            (logging.level.as_str(), logging.format, logging.source_location),
+            (level, format, location)
+        );
+        assert_eq!(
+            (tracing.sample_rate, tracing.environment.as_str()),
+            (rate, name.unwrap_or("development"))
+        );
+        assert!(!tracing.enabled);
+        let toml = "[logging]\nlevel = \"warn\"\nformat = \"compact\"\nsource_location = false\n\
+                    [tracing]\nsample_rate = 0.25\nenvironment = \"eu\"";
+        let config = with_variables(toml, &variables).expect("valid");
+        assert_eq!(
+            (config.logging.level.as_str(), config.logging.format),
+            ("warn", Format::Compact),
+            "{name:?}"
+        );
+        assert_eq!(
+            (config.tracing.sample_rate, config.tracing.environment.as_str()),
+            (0.25, "eu"),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn an_endpoint_in_the_environment_switches_traces_on() {
+    let config = with_variables("", &[]).expect("valid");
+    assert_eq!(config.tracing.jaeger_endpoint, "http://jaeger:4317");
+    for name in ["XZEPR__JAEGER_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+        let config = with_variables("", &[(name, "https://collector:4317")]).expect("valid");
+        assert!(config.tracing.enabled);
+        assert_eq!(config.tracing.jaeger_endpoint, "https://collector:4317");
+        let wrong = with_variables("", &[(name, "grpc://user:hunter2@collector")]).expect_err("no address");
+        assert!(wrong.contains(name) && !wrong.contains("hunter2"), "{wrong}");
+    }
+    let wrong = "[tracing]\nsample_rate = 1.5\nqueue = 0\njaeger_endpoint = \"jaeger:4317\"";
+    let told = with_variables(wrong, &[]).expect_err("wrong");
+    for key in ["tracing.sample_rate = 1.5", "tracing.queue = 0", "tracing.jaeger_endpoint = \"jaeger:4317\""]
+    {
+        assert!(told.contains(key), "{key} is missing in {told}");
+    }
+}
+
 fn check(file: &Path) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_fraiseql-server"))
         .args(["config", "check", "--config"])

@@ -1,6 +1,7 @@
 //! What the server promises over HTTP, without a database: one binary, a file per area.
 
 mod configuration;
+mod documented;
 mod drain;
 mod health;
 mod http;

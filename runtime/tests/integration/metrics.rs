@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::{get, post};
+use fraiseql_runtime::observability::metrics::Metrics;
+use fraiseql_runtime::observability::trace::Tracer;
 use reqwest::Method;
 
 use crate::support::TestFrame;
@@ -122,7 +124,9 @@ async fn aliases_show_the_same_numbers() {
     let text = frame.text("/metrics").await;
     for (name, alias) in [
         ("http_requests_total", "fraiseql_requests_total"),
+        ("http_requests_total", "xzepr_http_requests_total"),
         ("http_request_duration_seconds", "fraiseql_request_duration_seconds"),
+        ("http_request_duration_seconds", "xzepr_http_request_duration_seconds"),
     ] {
         let mut canonical: Vec<_> =
             series(&text, name).iter().map(|line| line.replacen(name, alias, 1)).collect();
@@ -165,4 +169,59 @@ async fn open_connections_are_counted_and_given_back() {
         if line.as_deref() == Some("http_connections_active 1") { Ok(()) } else { Err(format!("{line:?}")) }
     })
     .await;
+}
+
+/// The value of a series.
+fn value(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+    line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok()).expect("a number")
+}
+
+#[tokio::test]
+async fn what_runs_here_and_for_how_long_is_told() {
+    let frame = TestFrame::spawn(routes()).await;
+    let text = frame.text("/metrics").await;
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(series(&text, "xzepr_info{").iter().all(|line| line.contains(&version) && line.ends_with(" 1")));
+    let later = frame.text("/metrics").await;
+    assert!(value(&later, "xzepr_uptime_seconds") > value(&text, "xzepr_uptime_seconds"));
+    for name in
+        ["system_cpu_seconds_total{mode=\"idle\"}", "system_memory_total_bytes", "process_cpu_seconds_total"]
+    {
+        assert!(value(&later, name) > 0.0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn without_metrics_nothing_is_measured_and_nothing_told() {
+    let frame = TestFrame::with("[metrics]\nenabled = false", routes(), []).await;
+    assert_eq!(frame.get("/orders/1").await.status(), 200);
+    assert_eq!(frame.get("/metrics").await.status(), 404);
+}
+
+/// The lines of a histogram's buckets that name a trace.
+async fn exemplars(sample_rate: &str, path: &str) -> Vec<String> {
+    let config: fraiseql_runtime::config::tracing::Tracing =
+        toml::from_str(&format!("enabled = true\nsample_rate = {sample_rate}")).expect("a table");
+    let (tracer, _exporter) = Tracer::new(&config, &Metrics::new());
+    let frame = TestFrame::traced(tracer, routes()).await;
+    let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0";
+    let sampled = if sample_rate == "1.0" { 1 } else { 0 };
+    let request = frame.client.get(frame.url(path)).header("traceparent", format!("{context}{sampled}"));
+    request.send().await.expect("an answer");
+    let accept = "application/openmetrics-text;version=1.0.0";
+    let request = frame.client.get(frame.url("/metrics")).header("accept", accept);
+    let text = request.send().await.expect("an answer").text().await.expect("text");
+    assert!(!frame.text("/metrics").await.contains(" # {"), "the classic format has none");
+    let buckets = series(&text, "http_request_duration_seconds_bucket");
+    buckets.iter().filter(|line| line.contains(" # {")).map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_latency_leads_to_the_trace_that_had_it() {
+    let found = exemplars("1.0", "/orders/1").await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains(" # {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} "), "{found:?}");
+    assert!(exemplars("0.0", "/orders/1").await.is_empty(), "a trace that is not exported leads nowhere");
+    assert_eq!(exemplars("0.0", "/broken").await.len(), 1, "one that failed is exported");
 }

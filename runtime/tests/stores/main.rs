@@ -35,9 +35,11 @@ mod rate_limits;
 mod reload;
 mod replication;
 mod rollouts;
+mod secrecy;
 mod spool;
 mod subscriptions;
 mod support;
+mod traces;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -228,6 +230,13 @@ fn all() -> Vec<(&'static str, Start)> {
             a_paid_order_is_confirmed_once_by_each_action,
             a_target_that_is_away_gets_it_later_and_the_others_at_once,
             what_fails_too_often_or_for_good_is_dead_and_kept_with_the_reason;
+        secrecy:
+            nothing_that_callers_say_is_in_the_output_of_a_whole_run;
+        traces:
+            a_created_order_is_one_trace_from_the_caller_to_the_stream,
+            a_job_is_executed_in_the_trace_of_who_left_it,
+            the_share_that_was_asked_for_is_exported_and_every_failure,
+            the_enhanced_variant_says_who_called_and_how_much_they_got;
         outbox:
             events_are_published_under_their_row_id_and_marked,
             a_mark_that_failed_is_made_up_for_before_the_lease_ends,

@@ -28,7 +28,7 @@ async fn handle(stage: &Stage, name: &str, duplicate_window: Duration) -> Nats {
 }
 
 async fn publish(nats: &Nats, name: &str, id: &str) {
-    nats.publish(format!("{name}.created"), id, Bytes::from_static(b"{}")).await.expect("stored");
+    nats.publish(format!("{name}.created"), id, Bytes::from_static(b"{}"), None).await.expect("stored");
 }
 
 async fn stream_of(stage: &Stage, name: &str) -> stream::Config {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fraiseql_runtime::engine::job::FunctionExecutor;
 use fraiseql_runtime::ids::{JobId, OrderId};
 use fraiseql_runtime::observability::metrics::Metrics;
+use fraiseql_runtime::observability::trace::Tracer;
 use fraiseql_runtime::queue::metrics::QueueMetrics;
 use fraiseql_runtime::queue::redis::{Depth, RedisQueue};
 use fraiseql_runtime::queue::worker::{Executor, Outcome, Worker};
@@ -80,7 +81,11 @@ impl Bench {
 }
 
 fn job(order_id: OrderId) -> Job {
-    Job { id: JobId(Uuid::now_v7()), task: Task::Invoice { order_id, idempotency_key: None } }
+    Job {
+        id: JobId(Uuid::now_v7()),
+        task: Task::Invoice { order_id, idempotency_key: None },
+        traceparent: None,
+    }
 }
 
 /// Claims until there is something; a claim's end is a moment of Redis' clock.
@@ -228,6 +233,7 @@ pub async fn a_worker_tries_again_and_the_effect_happens_once(stage: Arc<Stage>)
         executor: Arc::new(executor),
         metrics: metrics.area(QueueMetrics::register),
         poll_interval: Duration::from_millis(10),
+        tracer: Tracer::off(),
     };
     let job = bench.jobs(1).await.remove(0);
     queue.enqueue(&job).await.expect("taken");

@@ -27,7 +27,7 @@ use data::Template;
 use figures::{Cell, Figures, Sample};
 use operation::{Feed, Operation};
 
-pub use subject::{Programs, Subject};
+pub use subject::{Programs, Subject, Variant};
 
 /// What is brought up.
 pub struct Setup {
@@ -39,6 +39,8 @@ pub struct Setup {
     pub database_connections: u16,
     /// Merged over the configuration that fraiseql-server gets.
     pub config: toml::Table,
+    /// Servers to be measured beside each other; none: one beside the yardsticks.
+    pub variants: Vec<Variant>,
 }
 
 /// What is measured and for how long.

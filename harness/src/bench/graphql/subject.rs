@@ -11,7 +11,7 @@ use super::Setup;
 use super::data::Template;
 use crate::environment::{
     Environment, Error, Leftover, Profile, Program, Server, ServerRequest, ServiceName, example,
-    server_program,
+    merge_configuration, server_program,
 };
 use crate::run::Run;
 
@@ -24,9 +24,17 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The programs of the subjects.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    by_hand: PathBuf,
-    resolvers: PathBuf,
+    /// By hand, and with resolvers.
+    yardsticks: Option<(PathBuf, PathBuf)>,
     server: PathBuf,
+}
+
+/// A server among the subjects, and what it has otherwise than the others.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    pub name: &'static str,
+    /// Merged over the configuration of all.
+    pub config: toml::Table,
 }
 
 impl Programs {
@@ -37,11 +45,13 @@ impl Programs {
                 .await
                 .map_err(|error| Error::start(format!("{name} (cargo build)"), error))
         };
-        Ok(Programs {
-            by_hand: built(BY_HAND).await?,
-            resolvers: built(RESOLVERS).await?,
-            server: server_program(server).await?,
-        })
+        let yardsticks = Some((built(BY_HAND).await?, built(RESOLVERS).await?));
+        Ok(Programs { yardsticks, server: server_program(server).await? })
+    }
+
+    /// fraiseql-server alone, to be measured beside itself.
+    pub async fn of_server(server: Option<PathBuf>) -> Result<Programs, Error> {
+        Ok(Programs { yardsticks: None, server: server_program(server).await? })
     }
 }
 
@@ -98,11 +108,24 @@ pub(super) async fn start(
     template: &Template,
 ) -> Result<Vec<Subject>, Error> {
     let programs = &setup.programs;
-    Ok(vec![
-        yardstick(run, setup, template, "by hand", BY_HAND, &programs.by_hand).await?,
-        yardstick(run, setup, template, "async-graphql", RESOLVERS, &programs.resolvers).await?,
-        server(run, setup, environment, template).await?,
-    ])
+    let mut subjects = Vec::new();
+    if let Some((by_hand, resolvers)) = &programs.yardsticks {
+        subjects.push(yardstick(run, setup, template, "by hand", BY_HAND, by_hand).await?);
+        subjects.push(yardstick(run, setup, template, "async-graphql", RESOLVERS, resolvers).await?);
+    }
+    if setup.variants.is_empty() {
+        let variant = Variant { name: "fraiseql-server", config: toml::Table::new() };
+        subjects.push(server(run, setup, environment, template, &variant, "bench_server").await?);
+    }
+    for (number, variant) in setup.variants.iter().enumerate() {
+        // Each has a folder of its own, as its files have one name each.
+        let id = format!("{}-{number}", run.id());
+        let own = Run::create(id.clone(), 0, run.folder().join(&id), run.cancel().clone());
+        let own = own.map_err(|error| Error::start(variant.name, error))?;
+        let database = format!("bench_server_{number}");
+        subjects.push(server(&own, setup, environment, template, variant, &database).await?);
+    }
+    Ok(subjects)
 }
 
 async fn yardstick(
@@ -130,19 +153,19 @@ async fn server(
     setup: &Setup,
     environment: &Environment,
     template: &Template,
+    variant: &Variant,
+    database: &str,
 ) -> Result<Subject, Error> {
-    let name = "fraiseql-server";
-    let database_url = template.copy("bench_server").await.map_err(|error| Error::start(name, error))?;
+    let name = variant.name;
+    let database_url = template.copy(database).await.map_err(|error| Error::start(name, error))?;
+    let mut config = setup.server_config();
+    merge_configuration(&mut config, variant.config.clone());
     let straight = |url: &str| (url.to_owned(), url.to_owned());
     let mut urls: BTreeMap<ServiceName, (String, String)> =
         environment.services().map(|service| (service.name, straight(service.direct_url()))).collect();
     urls.insert(ServiceName::Postgres, straight(&database_url));
-    let request = ServerRequest {
-        config: setup.server_config(),
-        binary: Some(setup.programs.server.clone()),
-        migrator: None,
-        behind: None,
-    };
+    let binary = Some(setup.programs.server.clone());
+    let request = ServerRequest { config, binary, migrator: None, behind: None };
     let server = Server::start(run, request, &urls, &BTreeMap::new(), &setup.settings.server).await?;
     Ok(Subject { name, database_url, process: Process::Server(Box::new(server)) })
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::write;
 use crate::bench::graphql::figures::Figures;
-use crate::bench::graphql::{Bench, Options, Programs, Setup};
+use crate::bench::graphql::{Bench, Options, Programs, Setup, Variant};
 use crate::cli::up::Backend;
 use crate::environment::{Error, Profile, Settings};
 use crate::run::Run;
@@ -51,8 +51,13 @@ pub(super) struct Args {
     json: Option<PathBuf>,
 }
 
-/// Exit code 0 when everything was measured, 3 when something was not run, 5 when something was left behind.
-pub(super) async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Result<u8> {
+/// Exit code 0 when everything was measured, 3 when something was not run, 5 when something was left behind. `variants` are
+/// servers to be measured beside each other; none: one beside the yardsticks.
+pub(super) async fn run(
+    args: &Args,
+    variants: Vec<Variant>,
+    cancel: CancellationToken,
+) -> anyhow::Result<u8> {
     if cfg!(debug_assertions) {
         eprintln!(
             "this harness is no release build: its clients are slower, which flatters every ratio; use cargo run --release"
@@ -62,7 +67,7 @@ pub(super) async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Resul
     let run = Run::create(id.clone(), 0, args.runs.join(&id), cancel.clone())?;
     let bench = tokio::select! {
         () = cancel.cancelled() => bail!("interrupted"),
-        bench = up(args, &run) => match bench? {
+        bench = up(args, variants, &run) => match bench? {
             Ok(bench) => bench,
             Err(error @ Error::NotPossible { .. }) => {
                 eprintln!("not run: {error}");
@@ -91,7 +96,7 @@ pub(super) async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Resul
     })
 }
 
-async fn up(args: &Args, run: &Run) -> anyhow::Result<Result<Bench, Error>> {
+async fn up(args: &Args, variants: Vec<Variant>, run: &Run) -> anyhow::Result<Result<Bench, Error>> {
     let config = match &args.config {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
@@ -100,13 +105,18 @@ async fn up(args: &Args, run: &Run) -> anyhow::Result<Result<Bench, Error>> {
         None => toml::Table::new(),
     };
     let settings = Settings::load(&args.settings)?;
-    let programs = match Programs::build(Profile::Release, args.server.clone()).await {
+    let programs = if variants.is_empty() {
+        Programs::build(Profile::Release, args.server.clone()).await
+    } else {
+        Programs::of_server(args.server.clone()).await
+    };
+    let programs = match programs {
         Ok(programs) => programs,
         Err(error) => return Ok(Err(error)),
     };
     let database_connections = args.database_connections;
     let backend = args.backend.into();
-    Ok(Bench::up(run, Setup { backend, settings, programs, database_connections, config }).await)
+    Ok(Bench::up(run, Setup { backend, settings, programs, database_connections, config, variants }).await)
 }
 
 async fn measure(args: &Args, bench: &Bench) -> anyhow::Result<Figures> {

@@ -1,6 +1,7 @@
 //! `harness bench`: what our own parts cost beside what is as simple as possible, and how exactly they act.
 
 mod graphql;
+mod overhead;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ enum What {
     Accuracy(AccuracyArgs),
     /// fraiseql-server beside the same operations by hand and by async-graphql's resolvers
     Graphql(graphql::Args),
+    /// What metrics, traces and logs cost fraiseql-server: all of them off beside all of them on
+    Overhead(overhead::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,7 +88,8 @@ pub async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Result<u8> {
             What::Proxy(args) => proxy(args).await,
             What::Accuracy(args) => accuracy(args).await,
             // Takes down what it started, so it is not simply dropped.
-            What::Graphql(args) => return graphql::run(args, cancel.clone()).await,
+            What::Graphql(args) => return graphql::run(args, Vec::new(), cancel.clone()).await,
+            What::Overhead(args) => return overhead::run(args, cancel.clone()).await,
         }
     };
     tokio::select! {

@@ -26,6 +26,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::time::Instant;
 
 use self::live::Live;
 use self::request::{Asked, Media, Posted, Unread};
@@ -35,11 +36,14 @@ use super::middleware::metrics::MetricsError;
 use crate::app_state::AppState;
 use crate::config::Mode;
 use crate::engine::loader::Served;
+use crate::engine::metrics::Errors;
 use crate::engine::persisted::{Persisted, Refused};
 use crate::engine::{Answer, Engine, Request, Stage};
 use crate::error::ErrorKind;
+use crate::observability::trace;
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::Caller;
+use crate::security::monitor::{SecurityEvent, SecurityMonitor};
 
 /// Path of the route and its methods, so that its series exist before the first request.
 pub const ROUTES: [(&str, &str); 2] = [("POST", PATH), ("GET", PATH)];
@@ -58,6 +62,9 @@ struct Api {
 /// What requests of all callers share.
 struct Shared {
     keys: ApiKeys,
+    monitor: SecurityMonitor,
+    /// Errors in answers to what never came to the engine.
+    errors: Errors,
     served: Served,
     persisted: Arc<Persisted>,
     /// Operations in one request; 0 takes no lists.
@@ -77,6 +84,8 @@ impl Deref for Api {
 pub fn router(state: &AppState) -> Router {
     let shared = Arc::new(Shared {
         keys: state.api_keys.clone(),
+        monitor: state.monitor.clone(),
+        errors: state.errors.clone(),
         served: state.served.clone(),
         persisted: state.persisted.clone(),
         batch_max: state.batch_max,
@@ -131,26 +140,27 @@ async fn execute(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let caller = match caller::identify(&shared.keys, identified, &headers) {
+    let caller = match shared.identify(identified, &headers) {
         Ok(caller) => caller,
         Err(refused) => return *refused,
     };
     let api = Api { caller, pass: pass.map(|Extension(pass)| pass), shared };
     let head = match Head::read(&headers, connection) {
         Ok(head) => head,
-        Err(unread) => return refuse(Media::Json, &unread),
+        Err(unread) => return api.refuse(Media::Json, &unread),
     };
     let media = head.plain();
     let posted = request::content_is_json(headers.get(CONTENT_TYPE))
         .and_then(|()| request::from_body(&body, api.batch_max));
     let posted = match posted {
         Ok(posted) => posted,
-        Err(unread) => return refuse(media, &unread),
+        Err(unread) => return api.refuse(media, &unread),
     };
-    let Some(engine) = api.served.current() else { return not_loaded(media) };
+    let Some(engine) = api.served.current() else { return api.not_loaded(media) };
     if let Posted::One(asked) = &posted
         && let Err(denied) = api.pay(&engine, asked, true).await
     {
+        api.errors.count(denied.code());
         return deny(media, denied);
     }
     match posted {
@@ -170,7 +180,7 @@ async fn read(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let caller = match caller::identify(&shared.keys, identified, &headers) {
+    let caller = match shared.identify(identified, &headers) {
         Ok(caller) => caller,
         Err(refused) => return *refused,
     };
@@ -184,22 +194,25 @@ async fn read(
     }
     let head = match Head::read(&headers, connection) {
         Ok(head) => head,
-        Err(unread) => return refuse(Media::Json, &unread),
+        Err(unread) => return api.refuse(Media::Json, &unread),
     };
     let media = head.plain();
     let asked = match request::from_query(query.as_deref().unwrap_or_default()) {
         Ok(asked) => asked,
-        Err(unread) => return refuse(media, &unread),
+        Err(unread) => return api.refuse(media, &unread),
     };
-    let Some(engine) = api.served.current() else { return not_loaded(media) };
+    let Some(engine) = api.served.current() else { return api.not_loaded(media) };
     let request = match asked.clone().resolve(&api.persisted) {
         Ok(request) => request,
-        Err(refused) => return respond(media, Err(refused)),
+        Err(refused) => {
+            api.errors.count(refused.code());
+            return respond(media, Err(refused));
+        }
     };
     if engine.kind(&request).await == Some(OperationType::Mutation) {
         let message = "GET only reads: send a mutation with POST";
         let unread = Unread { status: StatusCode::METHOD_NOT_ALLOWED, message: message.to_owned() };
-        let mut response = refuse(media, &unread);
+        let mut response = api.refuse(media, &unread);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
@@ -209,9 +222,58 @@ async fn read(
     respond(media, Ok(engine.execute_as(&request, &api.caller).await))
 }
 
+impl Shared {
+    /// Whom the headers make, counted and watched; more than an unknown caller's time is not spent where there are no keys.
+    fn identify(
+        &self,
+        identified: Option<Extension<Identified>>,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Box<Response>> {
+        if self.keys.is_empty() {
+            return Ok(Caller::Anonymous);
+        }
+        let started = Instant::now();
+        let caller = caller::identify(&self.keys, identified, headers);
+        self.monitor.checked_within(started.elapsed());
+        match &caller {
+            Ok(caller) => {
+                if let Some(identity) = caller.identity() {
+                    let id = identity.id.as_str();
+                    self.monitor.record(SecurityEvent::AuthSuccess, Some(id));
+                    trace::tell(|| vec![("http.user_id", id.to_owned().into())]);
+                }
+            }
+            Err(_) => {
+                self.monitor.record(SecurityEvent::AuthFailure, None);
+                self.errors.count("UNAUTHENTICATED");
+            }
+        }
+        caller
+    }
+
+    /// A request that is none of GraphQL: its status says so under both media types.
+    fn refuse(&self, media: Media, unread: &Unread) -> Response {
+        self.monitor.record(SecurityEvent::ValidationError, None);
+        let code = ErrorKind::BadInput.code();
+        self.errors.count(code);
+        send(media, unread.status, errors(&unread.message, code), false)
+    }
+
+    /// The database was not there since the start, so nobody knows whether the schema fits it.
+    fn not_loaded(&self, media: Media) -> Response {
+        let code = ErrorKind::Unavailable.code();
+        self.errors.count(code);
+        let body = errors("the schema is not loaded yet", code);
+        let mut response = send(media, StatusCode::SERVICE_UNAVAILABLE, body, true);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+    }
+}
+
 impl Api {
     async fn answer(&self, engine: &Engine, asked: Asked) -> Result<Answer, Refused> {
-        let request: Request = asked.resolve(&self.persisted)?;
+        let resolved = asked.resolve(&self.persisted);
+        let request: Request = resolved.inspect_err(|refused| self.errors.count(refused.code()))?;
         Ok(engine.execute_as(&request, &self.caller).await)
     }
 
@@ -295,11 +357,6 @@ fn send(media: Media, status: StatusCode, body: Vec<u8>, failed: bool) -> Respon
     response
 }
 
-/// A request that is none of GraphQL: its status says so under both media types.
-fn refuse(media: Media, unread: &Unread) -> Response {
-    send(media, unread.status, errors(&unread.message, ErrorKind::BadInput.code()), false)
-}
-
 /// Refuses an operation of a request that came in.
 fn deny(media: Media, denied: Denied) -> Response {
     let body = errors(&denied.message(), denied.code());
@@ -312,14 +369,6 @@ fn deny(media: Media, denied: Denied) -> Response {
 pub(super) fn refusal(headers: &HeaderMap, status: StatusCode, message: &str, code: &str) -> Response {
     let media = Media::wanted(headers.get(ACCEPT)).ok().flatten().unwrap_or(Media::Json);
     send(media, status, errors(message, code), false)
-}
-
-/// The database was not there since the start, so nobody knows whether the schema fits it.
-fn not_loaded(media: Media) -> Response {
-    let body = errors("the schema is not loaded yet", ErrorKind::Unavailable.code());
-    let mut response = send(media, StatusCode::SERVICE_UNAVAILABLE, body, true);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
 }
 
 fn errors(message: &str, code: &str) -> Vec<u8> {

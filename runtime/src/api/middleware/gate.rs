@@ -29,6 +29,7 @@ use crate::limits::{Limits, Refusal, Ticket, Told};
 use crate::resilience::admission::{Admission, Permit, Reason, Received, Rejected};
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::Caller;
+use crate::security::monitor::{SecurityEvent, SecurityMonitor};
 
 /// Those that tell how the server is: an overloaded one must be able to say so.
 const EXEMPT: [&str; 4] = ["/livez", "/health", "/ready", "/metrics"];
@@ -53,6 +54,7 @@ struct Shared {
     limits: Option<Limits>,
     admission: Admission,
     hold: Option<Hold>,
+    monitor: SecurityMonitor,
 }
 
 /// Whom the headers made; nobody for a key that is not known. In the extensions of a request that passed the gate.
@@ -86,6 +88,7 @@ impl Gate {
             limits: state.limits.clone(),
             admission: state.admission.clone(),
             hold,
+            monitor: state.monitor.clone(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -119,12 +122,15 @@ impl Gate {
     }
 
     async fn limit(&self, request: &mut Request, route: &str) -> Result<(Arc<str>, Option<Told>), Refusal> {
-        let Shared { keys, limits, admission, .. } = &*self.shared;
+        let Shared { keys, limits, admission, monitor, .. } = &*self.shared;
         let caller = caller(keys, request.headers());
         let peer = request.extensions().get::<Connection>().and_then(|connection| connection.peer);
         let client = client(limits.as_ref(), caller.as_ref(), peer, request.headers());
         let told = match limits {
-            Some(limits) => limits.request(&client, route, writes(request.method(), route)).await?,
+            Some(limits) => {
+                let asked = limits.request(&client, route, writes(request.method(), route)).await;
+                asked.inspect_err(|_| monitor.record(SecurityEvent::RateLimited, Some(&client.key)))?
+            }
             None => None,
         };
         let limits = limits.as_ref().map(|limits| (limits.clone(), limits.ticket(&client, route)));

@@ -12,25 +12,30 @@ pub mod metrics;
 pub mod request_id;
 pub mod timeout;
 pub mod trace;
+pub mod traced;
 
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use futures::future::Either;
 use tracing::Instrument;
 
+use self::traced::Traced;
 use super::Frame;
 
-/// From the outside in: security headers, request id, span and its line in the log, metrics, panics, compression, the size
-/// limit, the gate, the time limit, the route. So each answer has the headers and the id, and is logged and counted,
+/// From the outside in: security headers, request id, trace, span and its line in the log, metrics, panics, compression, the
+/// size limit, the gate, the time limit, the route. So each answer has the headers and the id, and is traced, logged and counted,
 /// whatever made it.
 pub async fn frame(State(frame): State<Arc<Frame>>, mut request: Request, next: Next) -> Response {
     let id = request_id::assign(&mut request);
-    let mut ending = trace::begin(frame.access_log, id, &request);
+    let mut traced = traced::begin(&frame.tracer, id, &request);
+    let handle = traced.as_ref().and_then(Traced::handle);
+    let mut ending = trace::begin(frame.access_log, id, handle.clone(), &request);
     let span = ending.span().clone();
     let work = async {
-        let mut measured = metrics::begin(&frame.http, &request);
+        let mut measured = frame.measures.then(|| metrics::begin(&frame.http, handle, &request));
         let encoding = compression::wanted(&request);
         let answer = async {
             match body_limit::refuse_large(frame.limits.body_bytes_max, &request) {
@@ -49,11 +54,21 @@ pub async fn frame(State(frame): State<Arc<Frame>>, mut request: Request, next: 
         if let Some(encoding) = encoding {
             response = compression::compress(encoding, response).await;
         }
-        measured.answered(&response);
+        if let Some(measured) = &mut measured {
+            measured.answered(&response);
+        }
         ending.answered(&response);
         response
     };
-    let mut response = work.instrument(span).await;
+    let work = work.instrument(span);
+    let mut response = match &traced {
+        Some(traced) => Either::Left(traced.within(work)),
+        None => Either::Right(work),
+    }
+    .await;
+    if let Some(traced) = &mut traced {
+        traced.answered(&response);
+    }
     request_id::tell(id, &mut response);
     frame.headers.apply(response.headers_mut());
     response

@@ -17,11 +17,13 @@ use crate::api::AccessLog;
 use crate::config::logging::Access;
 use crate::ids::RequestId;
 use crate::observability::logging::request_span;
+use crate::observability::trace::TraceHandle;
 
 /// Ends the span when it is dropped, which is also what happens to a request that nobody waits for.
 pub(super) struct Ending {
     log: AccessLog,
     span: Span,
+    trace: Option<TraceHandle>,
     route: Option<MatchedPath>,
     started: Instant,
     status: u16,
@@ -29,12 +31,12 @@ pub(super) struct Ending {
 }
 
 /// Begins the span of a request.
-pub(super) fn begin(log: AccessLog, id: RequestId, request: &Request) -> Ending {
+pub(super) fn begin(log: AccessLog, id: RequestId, trace: Option<TraceHandle>, request: &Request) -> Ending {
     let mut text = Uuid::encode_buffer();
     let id = id.0.hyphenated().encode_lower(&mut text);
     let span = request_span(id, super::method(request), super::route(request));
     let route = request.extensions().get().cloned();
-    Ending { log, span, route, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false }
+    Ending { log, span, trace, route, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false }
 }
 
 impl Ending {
@@ -57,7 +59,17 @@ impl Drop for Ending {
         let own_line = writes_own_line(self.log, self.status, self.ours, took);
         // Recording writes the span's JSON anew: nobody pays for a line that is not written, and once for one that is.
         if own_line || self.log.access == Access::All {
-            record_all!(self.span, status = self.status, duration_ms = millis(took));
+            match &self.trace {
+                Some(trace) => {
+                    record_all!(
+                        self.span,
+                        status = self.status,
+                        duration_ms = millis(took),
+                        trace_id = trace.id()
+                    );
+                }
+                None => record_all!(self.span, status = self.status, duration_ms = millis(took)),
+            }
         }
         if own_line {
             self.span.in_scope(|| tracing::info!("close"));

@@ -15,5 +15,7 @@ pub(super) const ROUTES: [(&str, &str); 5] =
     [("GET", "/health"), ("GET", "/livez"), ("GET", "/metrics"), ("GET", "/ready"), ("POST", "/graphql")];
 
 pub(super) fn router(frame: Arc<Frame>) -> Router {
-    Router::new().merge(health::router()).merge(metrics::router()).with_state(frame)
+    let routes = Router::new().merge(health::router());
+    let routes = if frame.measures { routes.merge(metrics::router()) } else { routes };
+    routes.with_state(frame)
 }

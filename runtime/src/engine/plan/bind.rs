@@ -70,6 +70,8 @@ pub enum Given {
     EventId,
     /// The event's subject.
     Subject,
+    /// The trace that the change belongs to.
+    Traceparent,
     /// One key of the row that was changed, as text.
     Key(usize),
 }

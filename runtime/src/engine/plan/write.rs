@@ -278,14 +278,15 @@ impl<'a> Change<'a, '_> {
     fn event(&mut self, event: &Event) -> String {
         let id = self.builder.param(Param::Given(Given::EventId));
         let subject = self.builder.param(Param::Given(Given::Subject));
+        let trace = self.builder.param(Param::Given(Given::Traceparent));
         let fields = event.payload.iter().map(|(key, column, as_text)| {
             let cast = if *as_text { "::text" } else { "" };
             format!(", '{}', to_jsonb(c.{}{cast})", key.replace('\'', "''"), quoted(column))
         });
         let payload = format!("jsonb_build_object('event_id', {id}::text{})", fields.collect::<String>());
         format!(
-            "emitted AS (INSERT INTO outbox (id, subject, payload) SELECT {id}::text::uuid, {subject}::text, \
-             {payload} FROM changed c)"
+            "emitted AS (INSERT INTO outbox (id, subject, payload, traceparent) SELECT {id}::text::uuid, \
+             {subject}::text, {payload}, {trace}::text FROM changed c)"
         )
     }
 

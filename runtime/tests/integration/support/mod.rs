@@ -12,6 +12,7 @@ use fraiseql_runtime::config::Config;
 use fraiseql_runtime::config::source::Environment;
 use fraiseql_runtime::observability::health::{CheckResult, Criticality, HealthCheck, HealthChecker};
 use fraiseql_runtime::observability::metrics::Metrics;
+use fraiseql_runtime::observability::trace::Tracer;
 use fraiseql_runtime::server::workers::Workers;
 use fraiseql_runtime::server::{self, Application, Ended};
 use parking_lot::Mutex;
@@ -89,6 +90,16 @@ impl TestFrame {
     }
 
     pub async fn with<const N: usize>(toml: &str, routes: Router, checks: [Planted; N]) -> Self {
+        Self::start(toml, Tracer::off(), routes, checks).await
+    }
+
+    /// Whose requests become traces.
+    pub async fn traced(tracer: Tracer, routes: Router) -> Self {
+        let check = Planted::healthy("database", Criticality::Critical);
+        Self::start("[health]\ninterval = \"20ms\"", tracer, routes, [check]).await
+    }
+
+    async fn start<const N: usize>(toml: &str, tracer: Tracer, routes: Router, checks: [Planted; N]) -> Self {
         log::install();
         let mut health = HealthChecker::new("1.2.3");
         for check in checks {
@@ -97,8 +108,8 @@ impl TestFrame {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, config) = (CancellationToken::new(), config(toml));
-        let (application, end) =
-            (Application { routes, health, workers: Workers::default(), gate: None }, stop.clone());
+        let application = Application { routes, health, workers: Workers::default(), gate: None, tracer };
+        let end = stop.clone();
         let server =
             tokio::spawn(
                 async move { server::serve(listener, &config, Metrics::new(), application, end).await },

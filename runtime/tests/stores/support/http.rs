@@ -40,7 +40,8 @@ impl Front {
         shop.state.add_health_checks(&mut health);
         let routes = api::product(&shop.state);
         let gate = Some(Gate::new(&shop.state));
-        let application = Application { routes, health, workers: Workers::default(), gate };
+        let tracer = shop.state.tracer.clone();
+        let application = Application { routes, health, workers: Workers::default(), gate, tracer };
         let stop = CancellationToken::new();
         let end = stop.clone();
         let server =

@@ -2,6 +2,7 @@
 
 pub mod blog;
 pub mod bouncer;
+pub mod collector;
 pub mod http;
 pub mod live;
 pub mod orders;

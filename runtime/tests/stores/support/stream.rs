@@ -10,6 +10,13 @@ pub struct Message {
     /// `Nats-Msg-Id`, empty without one.
     pub id: String,
     pub payload: serde_json::Value,
+    headers: async_nats::HeaderMap,
+}
+
+impl Message {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(async_nats::HeaderValue::as_str)
+    }
 }
 
 /// Every message of a stream; none when there is no stream.
@@ -27,6 +34,7 @@ pub async fn messages(server: &Url, stream: &str) -> Vec<Message> {
         messages.push(Message {
             subject: message.subject.to_string(),
             id,
+            headers: message.headers.clone(),
             payload: serde_json::from_slice(&message.payload).expect("JSON"),
         });
     }

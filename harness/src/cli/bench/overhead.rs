@@ -1,0 +1,60 @@
+//! `harness bench overhead`: fraiseql-server that says nothing of itself beside the same one with metrics, traces and logs
+//! on, in alternating rounds. Options and table are those of `harness bench graphql`.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::graphql;
+use crate::bench::collector::Collector;
+use crate::bench::graphql::Variant;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    bench: graphql::Args,
+    /// Share of the traces that the second server exports; the third exports all
+    #[arg(long, default_value_t = 0.1)]
+    sample_rate: f64,
+}
+
+pub(super) async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Result<u8> {
+    let collector = Collector::start().await.context("start the collector of traces")?;
+    let address = collector.address();
+    let variants = vec![
+        variant("nothing", SILENT)?,
+        variant("metrics, logs, some traces", &seen(address, args.sample_rate))?,
+        variant("metrics, logs, every trace", &seen(address, 1.0))?,
+    ];
+    let code = graphql::run(&args.bench, variants, cancel).await?;
+    eprintln!("the collector took {} spans", collector.spans());
+    Ok(code)
+}
+
+const SILENT: &str = "metrics.enabled = false\ntracing.enabled = false\nlogging.level = \"off\"\n";
+
+/// A line for each request, as by default.
+fn seen(collector: SocketAddr, sample_rate: f64) -> String {
+    format!(
+        "metrics.enabled = true\nlogging.level = \"info\"\nlogging.access = \"all\"\ntracing.enabled = true\n\
+         tracing.jaeger_endpoint = \"http://{collector}\"\ntracing.sample_rate = {sample_rate:?}\n"
+    )
+}
+
+fn variant(name: &'static str, config: &str) -> anyhow::Result<Variant> {
+    Ok(Variant { name, config: toml::from_str(config).context("the variant's configuration")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variants_are_configurations() {
+        assert_eq!(variant("a", SILENT).expect("TOML").config["metrics"]["enabled"].as_bool(), Some(false));
+        let seen = seen(SocketAddr::from(([127, 0, 0, 1], 4317)), 0.1);
+        let config = variant("b", &seen).expect("TOML").config;
+        assert_eq!(config["tracing"]["sample_rate"].as_float(), Some(0.1));
+    }
+}
