@@ -1,3 +1,5 @@
+//! Traces while they happen, up to the queue: parents, what is kept, what is lost and counted.
+
 use std::time::Duration;
 
 use super::*;
