@@ -67,7 +67,7 @@ pub struct Webhook {
     /// One call.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
-    pub breaker: Breaker<5, 30>,
+    pub breaker: Breaker<5, 30, 1>,
 }
 
 /// An incoming webhook of Slack.
@@ -79,7 +79,7 @@ pub struct Slack {
     /// One call.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
-    pub breaker: Breaker<3, 30>,
+    pub breaker: Breaker<3, 30, 1>,
 }
 
 /// A mail server.
@@ -94,7 +94,7 @@ pub struct Email {
     /// One mail.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
-    pub breaker: Breaker<2, 30>,
+    pub breaker: Breaker<2, 30, 1>,
 }
 
 /// What is told of an event.

@@ -19,15 +19,15 @@ pub struct Resilience {
 #[serde(deny_unknown_fields, default)]
 pub struct Breakers {
     pub postgres: Breaker<10, 1, 2>,
-    pub redis: Breaker,
-    pub nats: Breaker,
+    pub redis: Breaker<10, 1, 1>,
+    pub nats: Breaker<10, 1, 1>,
 }
 
 /// When one breaker opens and closes. Its defaults are part of its type, so that a table that sets one key leaves the
 /// others as they are for this breaker: faults, seconds of its timeout, successes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Breaker<const FAULTS: u32 = 10, const SECONDS: u64 = 1, const SUCCESSES: u32 = 1> {
+pub struct Breaker<const FAULTS: u32, const SECONDS: u64, const SUCCESSES: u32> {
     /// So many faults more than successes within `window` open it.
     pub failure_threshold: u32,
     #[serde(with = "units::duration")]
@@ -36,6 +36,19 @@ pub struct Breaker<const FAULTS: u32 = 10, const SECONDS: u64 = 1, const SUCCESS
     #[serde(with = "units::duration")]
     pub timeout: Duration,
     /// So many of these calls in a row close it.
+    pub success_threshold: u32,
+}
+
+/// When one breaker opens and closes, as it was configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// So many faults within `window` open it.
+    pub failure_threshold: u32,
+    /// Older faults are forgotten.
+    pub window: Duration,
+    /// For how long nobody asks.
+    pub timeout: Duration,
+    /// So many successes in a row close it.
     pub success_threshold: u32,
 }
 
@@ -76,9 +89,9 @@ impl Resilience {
 
 impl<const FAULTS: u32, const SECONDS: u64, const SUCCESSES: u32> Breaker<FAULTS, SECONDS, SUCCESSES> {
     /// The same values without their defaults.
-    pub fn plain(&self) -> Breaker {
+    pub fn plain(&self) -> Thresholds {
         let Self { failure_threshold, window, timeout, success_threshold } = *self;
-        Breaker { failure_threshold, window, timeout, success_threshold }
+        Thresholds { failure_threshold, window, timeout, success_threshold }
     }
 
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {

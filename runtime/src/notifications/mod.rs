@@ -25,7 +25,7 @@ pub use self::error::Error;
 use crate::clock::Clock;
 pub use crate::config::notifications::Action;
 use crate::config::notifications::{Notifications, Retry, Strategy as StrategyName};
-use crate::config::resilience::Breaker;
+use crate::config::resilience::Thresholds;
 use crate::config::url::ConnectionUrl;
 use crate::error::Classify;
 use crate::ids::EventId;
@@ -111,7 +111,7 @@ impl Notifier {
         calls: &CallMetrics,
     ) -> Result<Self, Error> {
         let client = http::client()?;
-        let channel = |action: Action, target, timeout, breaker: Breaker, rate| {
+        let channel = |action: Action, target, timeout, breaker: Thresholds, rate| {
             let settings = dependency::Settings {
                 breaker: breaker::Settings {
                     failure_threshold: breaker.failure_threshold,
