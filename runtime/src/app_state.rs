@@ -476,9 +476,9 @@ fn dependencies(config: &Config, metrics: &CallMetrics) -> [Dependency; 3] {
         attempts: 3,
     };
     [
-        ("postgres", &breakers.postgres, u32::MAX >> 4, connections),
-        ("redis", &breakers.redis, bulkheads.redis, 10),
-        ("nats", &breakers.nats, bulkheads.nats, 10),
+        ("postgres", breakers.postgres.plain(), u32::MAX >> 4, connections),
+        ("redis", breakers.redis.plain(), bulkheads.redis, 10),
+        ("nats", breakers.nats.plain(), bulkheads.nats, 10),
     ]
     .map(|(service, table, in_flight_max, retry_reserve)| {
         let breaker = breaker::Settings {

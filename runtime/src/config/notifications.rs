@@ -67,7 +67,7 @@ pub struct Webhook {
     /// One call.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
-    pub breaker: Breaker,
+    pub breaker: Breaker<5, 30, 1>,
 }
 
 /// An incoming webhook of Slack.
@@ -79,7 +79,7 @@ pub struct Slack {
     /// One call.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
-    pub breaker: Breaker,
+    pub breaker: Breaker<3, 30, 1>,
 }
 
 /// A mail server.
@@ -94,7 +94,7 @@ pub struct Email {
     /// One mail.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
-    pub breaker: Breaker,
+    pub breaker: Breaker<2, 30, 1>,
 }
 
 /// What is told of an event.
@@ -121,12 +121,6 @@ pub enum Action {
     Webhook,
     Slack,
     Email,
-}
-
-/// Opens at so many faults within a minute; after half a minute one call is tried.
-fn breaker(failure_threshold: u32) -> Breaker {
-    let (window, timeout) = (Duration::from_secs(60), Duration::from_secs(30));
-    Breaker { failure_threshold, window, timeout, success_threshold: 1 }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -159,20 +153,20 @@ impl Default for Retry {
 
 impl Default for Webhook {
     fn default() -> Self {
-        Self { url_env: String::new(), timeout: TIMEOUT, breaker: breaker(5) }
+        Self { url_env: String::new(), timeout: TIMEOUT, breaker: Breaker::default() }
     }
 }
 
 impl Default for Slack {
     fn default() -> Self {
-        Self { url_env: String::new(), timeout: TIMEOUT, breaker: breaker(3) }
+        Self { url_env: String::new(), timeout: TIMEOUT, breaker: Breaker::default() }
     }
 }
 
 impl Default for Email {
     fn default() -> Self {
         let from = "FraiseQL <noreply@localhost>".to_owned();
-        Self { url_env: String::new(), from, timeout: 2 * TIMEOUT, breaker: breaker(2) }
+        Self { url_env: String::new(), from, timeout: 2 * TIMEOUT, breaker: Breaker::default() }
     }
 }
 

@@ -15,18 +15,19 @@ pub struct Resilience {
 }
 
 /// `[resilience.breakers]`: one table for each dependency.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breakers {
-    pub postgres: Breaker,
-    pub redis: Breaker,
-    pub nats: Breaker,
+    pub postgres: Breaker<10, 1, 2>,
+    pub redis: Breaker<10, 1, 1>,
+    pub nats: Breaker<10, 1, 1>,
 }
 
-/// When one breaker opens and closes.
+/// When one breaker opens and closes. Its defaults are part of its type, so that a table that sets one key leaves the
+/// others as they are for this breaker: faults, seconds of its timeout, successes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Breaker {
+pub struct Breaker<const FAULTS: u32, const SECONDS: u64, const SUCCESSES: u32> {
     /// So many faults more than successes within `window` open it.
     pub failure_threshold: u32,
     #[serde(with = "units::duration")]
@@ -38,6 +39,19 @@ pub struct Breaker {
     pub success_threshold: u32,
 }
 
+/// When one breaker opens and closes, as it was configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// So many faults within `window` open it.
+    pub failure_threshold: u32,
+    /// Older faults are forgotten.
+    pub window: Duration,
+    /// For how long nobody asks.
+    pub timeout: Duration,
+    /// So many successes in a row close it.
+    pub success_threshold: u32,
+}
+
 /// `[resilience.bulkheads]`: calls that may wait for an answer at the same time. That of the database is its pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -46,17 +60,12 @@ pub struct Bulkheads {
     pub nats: u32,
 }
 
-impl Default for Breaker {
+impl<const FAULTS: u32, const SECONDS: u64, const SUCCESSES: u32> Default
+    for Breaker<FAULTS, SECONDS, SUCCESSES>
+{
     fn default() -> Self {
-        let (window, timeout) = (Duration::from_secs(60), Duration::from_secs(1));
-        Self { failure_threshold: 10, window, timeout, success_threshold: 1 }
-    }
-}
-
-impl Default for Breakers {
-    fn default() -> Self {
-        let postgres = Breaker { success_threshold: 2, ..Breaker::default() };
-        Self { postgres, redis: Breaker::default(), nats: Breaker::default() }
+        let (window, timeout) = (Duration::from_secs(60), Duration::from_secs(SECONDS));
+        Self { failure_threshold: FAULTS, window, timeout, success_threshold: SUCCESSES }
     }
 }
 
@@ -78,12 +87,31 @@ impl Resilience {
     }
 }
 
-impl Breaker {
+impl<const FAULTS: u32, const SECONDS: u64, const SUCCESSES: u32> Breaker<FAULTS, SECONDS, SUCCESSES> {
+    /// The same values without their defaults.
+    pub fn plain(&self) -> Thresholds {
+        let Self { failure_threshold, window, timeout, success_threshold } = *self;
+        Thresholds { failure_threshold, window, timeout, success_threshold }
+    }
+
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
         // Each fault within the window is remembered.
         checks.count("failure_threshold", self.failure_threshold.into(), 1..=10_000);
         checks.duration("window", self.window, "100ms", "1h");
         checks.duration("timeout", self.timeout, "10ms", "1h");
         checks.count("success_threshold", self.success_threshold.into(), 1..=1_000);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_sets_one_key_leaves_the_others_as_they_are() {
+        let table: Breakers = toml::from_str("postgres.timeout = '9s'").expect("a table");
+        let timeout = Duration::from_secs(9);
+        assert_eq!(table.postgres, Breaker { timeout, ..Breaker::default() });
+        assert_eq!((table.postgres.success_threshold, table.redis.success_threshold), (2, 1));
     }
 }

@@ -25,7 +25,7 @@ pub use self::error::Error;
 use crate::clock::Clock;
 pub use crate::config::notifications::Action;
 use crate::config::notifications::{Notifications, Retry, Strategy as StrategyName};
-use crate::config::resilience::Breaker;
+use crate::config::resilience::Thresholds;
 use crate::config::url::ConnectionUrl;
 use crate::error::Classify;
 use crate::ids::EventId;
@@ -111,7 +111,7 @@ impl Notifier {
         calls: &CallMetrics,
     ) -> Result<Self, Error> {
         let client = http::client()?;
-        let channel = |action: Action, target, timeout, breaker: &Breaker, rate| {
+        let channel = |action: Action, target, timeout, breaker: Thresholds, rate| {
             let settings = dependency::Settings {
                 breaker: breaker::Settings {
                     failure_threshold: breaker.failure_threshold,
@@ -133,17 +133,17 @@ impl Notifier {
         if let Some(url) = &targets.webhook {
             let target = Target::Webhook(http::Endpoint::new(&client, url, clock));
             let Notifications { webhook, webhook_max_per_sec: rate, .. } = table;
-            channels.push(channel(Action::Webhook, target, webhook.timeout, &webhook.breaker, *rate));
+            channels.push(channel(Action::Webhook, target, webhook.timeout, webhook.breaker.plain(), *rate));
         }
         if let Some(url) = &targets.slack {
             let target = Target::Slack(http::Endpoint::new(&client, url, clock));
             let Notifications { slack, slack_max_per_sec: rate, .. } = table;
-            channels.push(channel(Action::Slack, target, slack.timeout, &slack.breaker, *rate));
+            channels.push(channel(Action::Slack, target, slack.timeout, slack.breaker.plain(), *rate));
         }
         if let Some(url) = &targets.email {
             let Notifications { email, email_max_per_sec: rate, .. } = table;
             let target = Target::Email(email::Mailer::new(url, &email.from)?);
-            channels.push(channel(Action::Email, target, email.timeout, &email.breaker, *rate));
+            channels.push(channel(Action::Email, target, email.timeout, email.breaker.plain(), *rate));
         }
         let (delivery_timeout, policy) = (table.delivery_timeout, policy(&table.retry));
         Ok(Self { channels: channels.into(), delivery_timeout, policy })
