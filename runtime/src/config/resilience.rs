@@ -26,17 +26,28 @@ pub struct Breakers {
 /// When one breaker opens and closes. Its defaults are part of its type, so that a table that sets one key leaves the
 /// others as they are for this breaker: faults, seconds of its timeout, successes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Breaker<const FAULTS: u32, const SECONDS: u64, const SUCCESSES: u32> {
     /// So many faults more than successes within `window` open it.
+    #[serde(default = "count::<FAULTS>")]
     pub failure_threshold: u32,
-    #[serde(with = "units::duration")]
+    #[serde(default = "seconds::<60>", with = "units::duration")]
     pub window: Duration,
     /// For how long nobody asks; then one call at a time does.
-    #[serde(with = "units::duration")]
+    #[serde(default = "seconds::<SECONDS>", with = "units::duration")]
     pub timeout: Duration,
     /// So many of these calls in a row close it.
+    #[serde(default = "count::<SUCCESSES>")]
     pub success_threshold: u32,
+}
+
+// Of each field and not of the whole, which serde does not know to do for a type with numbers.
+fn count<const N: u32>() -> u32 {
+    N
+}
+
+fn seconds<const N: u64>() -> Duration {
+    Duration::from_secs(N)
 }
 
 /// When one breaker opens and closes, as it was configured.
@@ -64,8 +75,12 @@ impl<const FAULTS: u32, const SECONDS: u64, const SUCCESSES: u32> Default
     for Breaker<FAULTS, SECONDS, SUCCESSES>
 {
     fn default() -> Self {
-        let (window, timeout) = (Duration::from_secs(60), Duration::from_secs(SECONDS));
-        Self { failure_threshold: FAULTS, window, timeout, success_threshold: SUCCESSES }
+        Self {
+            failure_threshold: count::<FAULTS>(),
+            window: seconds::<60>(),
+            timeout: seconds::<SECONDS>(),
+            success_threshold: count::<SUCCESSES>(),
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Server {
         let behind = request.behind.as_ref();
         let prepared = Prepared::new(run, request.config, behind, urls, stubs, binary).map_err(failed)?;
         prepared.migrate(run, request.migrator.as_deref()).await.map_err(failed)?;
-        seed(urls, behind).await.map_err(failed)?;
+        seed(urls, behind, !stubs.is_empty()).await.map_err(failed)?;
         let server = prepared.launch(run).map_err(failed)?;
         server.wait_ready(settings.ready_within).await?;
         Ok(server)
@@ -233,11 +233,19 @@ impl Prepared {
     }
 }
 
-async fn seed(urls: &BTreeMap<ServiceName, (String, String)>, behind: Option<&Behind>) -> anyhow::Result<()> {
+/// With `tells`, also what is told of an order that is paid, which is not among the shop's migrations.
+async fn seed(
+    urls: &BTreeMap<ServiceName, (String, String)>,
+    behind: Option<&Behind>,
+    tells: bool,
+) -> anyhow::Result<()> {
     let root = workspace().context("the workspace with fixtures/schemas/ecommerce/seed.sql is not here")?;
     let (direct, _) = urls.get(&ServiceName::Postgres).context("no Postgres to load the seed into")?;
     if let Some(behind) = behind {
         behind.make(direct).await?;
+    }
+    if tells {
+        postgres::load_seed(direct, &root.join("fixtures/schemas/ecommerce/order_confirmation.sql")).await?;
     }
     postgres::load_seed(direct, &root.join("fixtures/schemas/ecommerce/seed.sql")).await
 }
