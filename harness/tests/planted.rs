@@ -287,10 +287,14 @@ async fn a_healthy_run_with_redis_refused_looks_like_this_from_outside() -> Ran 
         let refuse = NetworkFault::Refuse { existing: Existing::Reset };
         let guard = environment.proxy(ServiceName::Redis).inject(refuse).await.expect("inject");
         until("degraded", async || states(&recorder, "health").ends_with(" > degraded")).await;
+        // The queue says that it is degraded as soon as it is; the check of Redis says so in its next round.
+        let redis = || states(&recorder, "dependency.redis");
+        until("redis unhealthy", async || redis().ends_with(" > unhealthy")).await;
         let during = digest::take(&environment).await.expect("digest");
         let evidence = guard.heal().await;
         assert!(evidence.refused > 0 && evidence.reset > 0, "{evidence:?}");
         until("healthy again", async || states(&recorder, "health").ends_with(" > healthy")).await;
+        until("redis healthy again", async || redis().ends_with(" > healthy")).await;
         (before, during, digest::take(&environment).await.expect("digest"))
     };
     let (outcome, (before, during, after)) =
