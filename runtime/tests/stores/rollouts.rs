@@ -127,7 +127,8 @@ pub async fn a_leader_that_is_none_any_more_writes_nothing(stage: Arc<Stage>) {
     assert_eq!((watched.rollout.phase, watched.token), (MigrationPhase::Canary, deposed.token));
 
     // Its session is ended by the database, and it does not know.
-    let ended = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()";
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()";
     shop.run(ended).await;
     let mut leader = other.state.rollouts.campaign(url).await.expect("the lock is free");
     assert_eq!(leader.token, deposed.token + 1);
