@@ -174,11 +174,15 @@ fn without_a_limiter_the_spike_says_that_it_did_not_judge_one() {
     );
     // Two thousand that were saved up: once, not in every second.
     profile.overload.burst = 2_000.0;
-    let saved_up: Vec<Second> = windows(2_000)
-        .into_iter()
-        .map(|window| if window.second == 22 { with_code(second(22, 4_000, 20), "RATE_LIMITED", 1) } else { window })
-        .collect();
-    let judged = |windows: &[Second]| found(&judge(&profile, windows, &outcome(&profile), &[]), "rate-limiter");
+    let saved_up: Vec<Second> =
+        windows(2_000)
+            .into_iter()
+            .map(|window| {
+                if window.second == 22 { with_code(second(22, 4_000, 20), "RATE_LIMITED", 1) } else { window }
+            })
+            .collect();
+    let judged =
+        |windows: &[Second]| found(&judge(&profile, windows, &outcome(&profile), &[]), "rate-limiter");
     assert_eq!(judged(&saved_up), Outcome::Pass);
     assert_eq!(judged(&windows(4_000)), Outcome::Fail);
 }

@@ -74,9 +74,14 @@ enum Active {
     },
     Rollout(Rollout),
     /// The schedule of the load has it: from this time on.
-    Surge { since_ns: u64 },
+    Surge {
+        since_ns: u64,
+    },
     /// A stand-in fails; it had failed so often before.
-    OnStub { stub: Arc<Stub>, before: u64 },
+    OnStub {
+        stub: Arc<Stub>,
+        before: u64,
+    },
 }
 
 impl Stage<'_> {
@@ -253,7 +258,9 @@ impl Active {
     fn counts(&self) -> bool {
         match self {
             Active::OnLink(acting) => acting.counts(),
-            Active::Process { .. } | Active::Surge { .. } | Active::OnStub { .. } | Active::Rollout(_) => true,
+            Active::Process { .. } | Active::Surge { .. } | Active::OnStub { .. } | Active::Rollout(_) => {
+                true
+            }
         }
     }
 

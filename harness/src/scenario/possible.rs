@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::timeline::Plan;
 use crate::environment::BackendChoice;
-use crate::environment::stub::StubName;
 use crate::environment::link::Dialect;
+use crate::environment::stub::StubName;
 use crate::verdict::{Criterion, Kind, Outcome};
 
 /// A line for each fault that this run could not have: one on a process that it will not have started (servers of the
@@ -42,8 +42,8 @@ fn reason(
         );
         return Some(("the Toxiproxy server does not have it".into(), detail));
     }
-    let ours_in_any_case = ["runtime", super::LOAD].contains(&fault.target.as_str())
-        || StubName::of(&fault.target).is_some();
+    let ours_in_any_case =
+        ["runtime", super::LOAD].contains(&fault.target.as_str()) || StubName::of(&fault.target).is_some();
     let not_ours = matches!(backend, BackendChoice::External(_)) && !ours_in_any_case;
     not_ours.then(|| {
         (

@@ -16,6 +16,7 @@ use futures::future::Future;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::check::Subject;
 use super::conclude::{Seen, conclude};
 use super::injector::{self, Done};
 use super::possible;
@@ -23,7 +24,6 @@ use super::probe::{self, Probe};
 use super::readback::{self, FinalState, Sources};
 use super::stubs;
 use super::subscribers::Subscribers;
-use super::check::Subject;
 use super::window::{Phases, Span};
 use super::{Inject, Invariants, Scenario, judge, timeline};
 use crate::environment::behind::Behind;

@@ -31,7 +31,7 @@ impl Inner {
                 Denied::Forbidden => (FORBIDDEN, format!("{what} is not for this caller")),
             };
             failures.push(Failure {
-                retry_after: None,
+                retry_after_ms: None,
                 message,
                 code: code.into(),
                 field: None,

@@ -29,8 +29,13 @@ pub struct Failure {
     pub path: Vec<Step>,
     /// Whether it is our fault and not the caller's.
     pub ours: bool,
-    /// Nothing was done, since a dependency is not asked now; when it may be.
-    pub retry_after: Option<Duration>,
+    /// Nothing was done, since a dependency is not asked now; in how many milliseconds it may be.
+    pub retry_after_ms: Option<u32>,
+}
+
+/// In a failure's own unit: those are passed on in many hands, and are small.
+fn millis(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)
 }
 
 impl Failure {
@@ -44,7 +49,7 @@ impl Failure {
             locations,
             path: Vec::new(),
             ours: false,
-            retry_after: None,
+            retry_after_ms: None,
         }
     }
 
@@ -57,7 +62,7 @@ impl Failure {
             locations: error.locations.clone(),
             path: Vec::new(),
             ours: false,
-            retry_after: None,
+            retry_after_ms: None,
         }
     }
 
@@ -70,7 +75,7 @@ impl Failure {
             locations: Vec::new(),
             path: Vec::new(),
             ours: !kind.is_refusal(),
-            retry_after: None,
+            retry_after_ms: None,
         }
     }
 
@@ -123,7 +128,7 @@ pub fn of_database(schema: &Schema, error: &postgres::Error, wrote: bool) -> Fai
     if let (postgres::Error::Refused(Refused::Open(open)), false) = (error, wrote) {
         tracing::debug!(error = %chain(error), "operation refused");
         let failure = Failure::of_kind(ErrorKind::CircuitBreakerOpen, open.to_string());
-        return Failure { retry_after: Some(open.retry_after), ..failure };
+        return Failure { retry_after_ms: Some(millis(open.retry_after)), ..failure };
     }
     // Of a call with several steps some were done before this one was refused.
     let kind =

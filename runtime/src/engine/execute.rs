@@ -417,8 +417,9 @@ pub(super) fn assemble(roots: &[RootPlan], done: Vec<Done>, mut failures: Vec<Fa
     }
     // The longest wait, if each root field has to wait; one that does not was answered.
     let waits =
-        done.iter().map(|done| done.failures.iter().map(|failure| failure.retry_after).max().flatten());
+        done.iter().map(|done| done.failures.iter().map(|failure| failure.retry_after_ms).max().flatten());
     let retry_after = waits.collect::<Option<Vec<_>>>().and_then(|waits| waits.into_iter().max());
+    let retry_after = retry_after.map(|ms| Duration::from_millis(ms.into()));
     let refused = done.iter().all(|done| !done.failures.is_empty() && done.failures.iter().all(|f| !f.ours));
     failures.extend(done.into_iter().flat_map(|done| done.failures));
     let errors = (!failures.is_empty()).then(|| {

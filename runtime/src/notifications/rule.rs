@@ -12,7 +12,8 @@ pub(super) fn of<'r>(rules: &'r [Rule], event: &str, payload: &Value) -> Vec<&'r
 fn holds(rule: &Rule, payload: &Value) -> bool {
     rule.when.iter().all(|(field, wanted)| match payload.get(field) {
         Some(Value::String(text)) => text == wanted,
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string() == *wanted,
+        Some(Value::Bool(value)) => wanted == if *value { "true" } else { "false" },
+        Some(Value::Number(value)) => value.to_string().as_str() == wanted.as_str(),
         _ => false,
     })
 }

@@ -72,7 +72,8 @@ impl Lint {
         }
         let stub = StubName::of(on);
         if matches!(fault.inject.get_ref(), Written::Stub(_)) != stub.is_some() {
-            let message = format!("fault `{id}` acts on `{on}`: `answer` is what webhook, slack and email do");
+            let message =
+                format!("fault `{id}` acts on `{on}`: `answer` is what webhook, slack and email do");
             let help = "write `on = \"webhook\"` with `inject.answer`, or choose another fault".to_owned();
             self.say("S023", fault.on.span(), message, "not what it acts on", help);
         } else if stub.is_some() && !written.topology.stubs.iter().any(|name| name.get_ref() == on) {
@@ -113,7 +114,8 @@ impl Lint {
             }
             Written::Stub(StubFault::Answer { status }) => {
                 if !(400..=599).contains(&status) {
-                    let message = format!("fault `{}` answers with {status}, which is no error", fault.id.get_ref());
+                    let message =
+                        format!("fault `{}` answers with {status}, which is no error", fault.id.get_ref());
                     let help = "a status of HTTP or SMTP from 400 to 599".to_owned();
                     self.say("S024", fault.inject.span(), message, "does nothing sensible", help);
                 }

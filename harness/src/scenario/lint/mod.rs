@@ -17,11 +17,11 @@ use toml::Spanned;
 use super::check::Check;
 use super::diagnostic::Diagnostic;
 use super::file::Written;
-use crate::environment::stub::StubName;
 use super::{
     Asked, DRAINED, Drain, Expectation, INVARIANTS, Invariants, Load, REPEATS, Recover, SUBSCRIBED, Scenario,
     SteadyState, Window, suggest,
 };
+use crate::environment::stub::StubName;
 
 pub(super) const SCHEMA: &str = "scenario/v1";
 pub(super) const BACKENDS: [&str; 4] = ["any", "process", "container", "external"];

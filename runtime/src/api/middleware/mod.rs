@@ -60,7 +60,8 @@ pub async fn frame(State(frame): State<Arc<Frame>>, mut request: Request, next: 
         ending.answered(&response);
         response
     };
-    let work = work.instrument(span);
+    // One box: moved as it is, the work would be in this future twice, and that is large.
+    let work = Box::pin(work.instrument(span));
     let mut response = match &traced {
         Some(traced) => Either::Left(traced.within(work)),
         None => Either::Right(work),
