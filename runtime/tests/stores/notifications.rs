@@ -78,7 +78,7 @@ impl Bench {
 }
 
 pub async fn a_paid_order_is_confirmed_once_by_each_action(stage: Arc<Stage>) {
-    let bench = Bench::open(&stage, "").await;
+    let bench = Box::pin(Bench::open(&stage, "")).await;
     bench.pay().await;
     bench.state("email", "sent", 1).await;
     bench.state("webhook", "sent", 1).await;
@@ -93,7 +93,7 @@ pub async fn a_paid_order_is_confirmed_once_by_each_action(stage: Arc<Stage>) {
 }
 
 pub async fn a_target_that_is_away_gets_it_later_and_the_others_at_once(stage: Arc<Stage>) {
-    let bench = Bench::open(&stage, "").await;
+    let bench = Box::pin(Bench::open(&stage, "")).await;
     bench.mails.fail_with(Some(421));
     bench.pay().await;
     bench.state("webhook", "sent", 1).await;
@@ -116,7 +116,7 @@ pub async fn a_target_that_is_away_gets_it_later_and_the_others_at_once(stage: A
 
 pub async fn what_fails_too_often_or_for_good_is_dead_and_kept_with_the_reason(stage: Arc<Stage>) {
     let settings = "notifications.max_attempts = 3\nnotifications.email.breaker.failure_threshold = 100";
-    let bench = Bench::open(&stage, settings).await;
+    let bench = Box::pin(Bench::open(&stage, settings)).await;
     bench.mails.fail_with(Some(451));
     bench.webhook_answers(404).await;
     bench.pay().await;
