@@ -69,12 +69,14 @@ impl Metrics {
         Some(values.sum())
     }
 
-    /// Sum of the series that `text` names: `name`, or `name{label=value,…}`.
+    /// Sum of the series that `text` names: `name`, or `name{label=value,…}`, with the values in quotes or without.
     pub fn named(&self, text: &str) -> Option<f64> {
         let Some((name, selector)) = text.split_once('{') else { return self.sum(text, &[]) };
         let labels = selector.strip_suffix('}')?.split(',');
         let labels: Option<Vec<(&str, &str)>> = labels
-            .map(|label| Some((label.split_once('=')?.0.trim(), label.split_once('=')?.1.trim())))
+            .map(|label| {
+                Some((label.split_once('=')?.0.trim(), label.split_once('=')?.1.trim().trim_matches('"')))
+            })
             .collect();
         self.sum(name, &labels?)
     }
@@ -183,6 +185,7 @@ odd line that is no metric at all
         for (text, value) in [
             ("a_total{x=1}", Some(7.0)),
             ("a_total{x=1,y=3}", Some(4.0)),
+            ("a_total{x=\"1\", y=\"2\"}", Some(3.0)),
             ("b", Some(5.0)),
             ("a_total{x=2}", None),
             ("a_total{x}", None),

@@ -91,6 +91,9 @@ pub fn acts(scenario: &Scenario) -> Vec<Act> {
     acts
 }
 
+/// A surge begins so much after it is said to act: what it does must not be seen before that.
+const SURGE_AFTER: Duration = Duration::from_millis(500);
+
 /// The load of a scenario: its own rate, and while a surge acts, that of the surge.
 pub fn stages(scenario: &Scenario) -> Vec<Stage> {
     let stage = |name: &str, rate: f64, duration: Duration, overload: bool| {
@@ -106,7 +109,7 @@ pub fn stages(scenario: &Scenario) -> Vec<Stage> {
     let mut surges: Vec<(Duration, Duration, String, f64)> = Vec::new();
     for act in acts(scenario) {
         if let Inject::Surge { rate } = act.fault.inject {
-            surges.push((act.inject, act.heal, act.id, rate));
+            surges.push((act.inject + SURGE_AFTER, act.heal, act.id, rate));
         }
     }
     surges.sort_by_key(|surge| surge.0);
@@ -258,15 +261,18 @@ mod tests {
     #[test]
     fn a_surge_is_a_stage_of_the_load_and_the_rest_keeps_its_rate() {
         let mut calm = scenario("calm", "redis", 10, 15, 5);
-        let stages_of = |scenario: &Scenario| -> Vec<(f64, u64, bool)> {
+        let stages_of = |scenario: &Scenario| -> Vec<(f64, u128, bool)> {
             let stages = stages(scenario).into_iter();
-            stages.map(|stage| (stage.rate, stage.duration.as_secs(), stage.overload)).collect()
+            stages.map(|stage| (stage.rate, stage.duration.as_millis(), stage.overload)).collect()
         };
-        assert_eq!(stages_of(&calm), [(10.0, 3_000, false)]);
+        assert_eq!(stages_of(&calm), [(10.0, 3_000_000, false)]);
         calm.faults[0].inject = Inject::Surge { rate: 500.0 };
-        assert_eq!(stages_of(&calm), [(10.0, 10, false), (500.0, 15, true), (10.0, 2_975, false)]);
+        assert_eq!(
+            stages_of(&calm),
+            [(10.0, 10_500, false), (500.0, 14_500, true), (10.0, 2_975_000, false)]
+        );
         calm.faults[0].start = Start::At(Duration::ZERO);
-        assert_eq!(stages_of(&calm), [(500.0, 15, true), (10.0, 2_985, false)]);
+        assert_eq!(stages_of(&calm), [(10.0, 500, false), (500.0, 14_500, true), (10.0, 2_985_000, false)]);
     }
 
     #[test]
