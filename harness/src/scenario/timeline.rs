@@ -92,7 +92,7 @@ pub fn acts(scenario: &Scenario) -> Vec<Act> {
 }
 
 /// A surge begins so much after it is said to act: what it does must not be seen before that.
-const SURGE_AFTER: Duration = Duration::from_millis(500);
+const SURGE_AFTER: Duration = Duration::from_millis(1_500);
 
 /// The load of a scenario: its own rate, and while a surge acts, that of the surge.
 pub fn stages(scenario: &Scenario) -> Vec<Stage> {
@@ -269,10 +269,10 @@ mod tests {
         calm.faults[0].inject = Inject::Surge { rate: 500.0 };
         assert_eq!(
             stages_of(&calm),
-            [(10.0, 10_500, false), (500.0, 14_500, true), (10.0, 2_975_000, false)]
+            [(10.0, 11_500, false), (500.0, 13_500, true), (10.0, 2_975_000, false)]
         );
         calm.faults[0].start = Start::At(Duration::ZERO);
-        assert_eq!(stages_of(&calm), [(10.0, 500, false), (500.0, 14_500, true), (10.0, 2_985_000, false)]);
+        assert_eq!(stages_of(&calm), [(10.0, 1_500, false), (500.0, 13_500, true), (10.0, 2_985_000, false)]);
     }
 
     #[test]
