@@ -18,6 +18,7 @@ use crate::cache;
 use crate::cache::metrics::CacheMetrics;
 use crate::cache::response::ResponseCache;
 use crate::clock::{Clock, SystemClock};
+use crate::config::cache::Backend;
 use crate::config::{self, Config, Mode};
 use crate::engine::health::SchemaCheck;
 use crate::engine::job::FunctionExecutor;
@@ -188,7 +189,7 @@ impl AppState {
         let redis_queue =
             RedisQueue::new(redis.clone(), config.queue.visibility_timeout, config.queue.max_attempts);
         let queue = Queue::new(redis_queue.clone(), fallback.clone(), queue_metrics.clone());
-        let cache = response_cache(config, &redis, metrics);
+        let cache = response_cache(config, &redis, &degradations, metrics);
         let (flags, cohorts) = (flags::of_database(config, &postgres, metrics), Cohorts::default());
         let rollouts = Rollouts::new(&postgres, cohorts.clone(), metrics.area(RolloutMetrics::register));
         let behind = Gates { flags: flags.service.clone(), cohorts };
@@ -225,7 +226,7 @@ impl AppState {
         let limits = config.limits.enabled.then(|| limits::limits(config, &redis, &degradations, metrics));
         let admission_metrics = metrics.area(AdmissionMetrics::register);
         let admission = limits::admission(config, &postgres, admission_metrics.clone());
-        let notifications = make_notifications(config, &postgres, &nats, &calls, metrics)?;
+        let notifications = make_notifications(config, &postgres, &nats, &calls, (metrics, &tracer))?;
         Ok(Self {
             limits,
             admission,
@@ -377,12 +378,21 @@ fn api_keys(config: &Config) -> ApiKeys {
 }
 
 /// The cache of answers that the configuration asks for.
-fn response_cache(config: &Config, redis: &Redis, metrics: &Metrics) -> Option<ResponseCache> {
+fn response_cache(
+    config: &Config,
+    redis: &Redis,
+    degradations: &Registrar,
+    metrics: &Metrics,
+) -> Option<ResponseCache> {
     let table = &config.cache.response;
     let clock = Arc::new(SystemClock);
     let series = metrics.area(CacheMetrics::register).cache("response");
     let provider = cache::provider(table, redis, clock.clone(), &series)?;
-    Some(ResponseCache::new(provider, table.clone(), clock, series))
+    let cache = ResponseCache::new(provider, table.clone(), clock, series);
+    Some(match table.backend {
+        Backend::Redis => cache.telling(degradations.component("cache", "answers are computed each time")),
+        Backend::Memory => cache,
+    })
 }
 
 /// The engine, loaded when the database is there. A schema that does not fit it stops the start.
@@ -445,7 +455,7 @@ fn make_notifications(
     postgres: &Postgres,
     nats: &Nats,
     calls: &CallMetrics,
-    metrics: &Metrics,
+    (metrics, tracer): (&Metrics, &Tracer),
 ) -> Result<Option<NotificationWorker>, notifications::Error> {
     let (table, urls) = (&config.notifications, config.urls.notifications.clone());
     if !table.enabled {
@@ -459,8 +469,10 @@ fn make_notifications(
         notifier: Notifier::new(table, &targets, &clock, calls)?,
         rules: table.rules.clone().into(),
         consumer: table.consumer.clone(),
+        concurrency: table.concurrency as usize,
         max_attempts: table.max_attempts,
         metrics: metrics.area(NotificationMetrics::register),
+        tracer: tracer.clone(),
     }))
 }
 
@@ -519,7 +531,11 @@ fn make_redis(config: &Config) -> Result<Redis, redis::Error> {
         connect_timeout: table.connect_timeout,
         command_timeout: table.command_timeout,
     };
-    Redis::new(config.urls.redis.expose(), limits)
+    let sentinels = match &table.sentinels[..] {
+        [] => None,
+        addresses => Some(redis::Sentinels::new(addresses, &table.sentinel_master)?),
+    };
+    Redis::of_master(config.urls.redis.expose(), sentinels, limits)
 }
 
 async fn make_nats(config: &Config) -> Result<Nats, nats::Error> {

@@ -40,6 +40,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// Pause before accepting again when descriptors have run out.
 const RETRY: Duration = Duration::from_millis(20);
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of a body too long that are read and forgotten, so that its sender lives to read the refusal: a socket
+/// closed over bytes that nobody read resets the connection, and the answer goes with it.
+const DISCARD_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Context {
@@ -63,17 +66,34 @@ impl Body {
     /// Its first JSON value.
     pub async fn json(self) -> Result<Json, Failure> {
         let (server, client) = self.ends;
-        let read = Limited::new(self.incoming, BODY_BYTES_MAX).collect();
+        let mut incoming = self.incoming;
+        let read = Limited::new(&mut incoming, BODY_BYTES_MAX).collect();
         match timeout_at(self.deadline, read).await {
             Ok(Ok(body)) => Json::first(&body.to_bytes()).map_err(Failure::body),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure {
-                status: 413,
-                message: format!(
-                    "bad request body: more than {BODY_BYTES_MAX} bytes: send fewer proxies at once"
-                ),
-            }),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                // Whether the rest came, was too long or took too long: the answer is the same.
+                let _ = timeout_at(self.deadline, discard(incoming)).await;
+                Err(Failure {
+                    status: 413,
+                    message: format!(
+                        "bad request body: more than {BODY_BYTES_MAX} bytes: send fewer proxies at once"
+                    ),
+                })
+            }
             Ok(Err(_)) => Err(Failure::body("unexpected EOF")),
             Err(_) => Err(Failure::body(format!("read tcp {server}->{client}: i/o timeout"))),
+        }
+    }
+}
+
+/// Reads what is left of a body, no more than `DISCARD_MAX` bytes.
+async fn discard(mut incoming: Incoming) {
+    let mut left = DISCARD_MAX;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let bytes = frame.data_ref().map_or(0, |data| data.len());
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => return,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A fault acts until its guard is healed or dropped. It counts what it touched while it acts; a fault whose evidence
 //! stays empty proved nothing, and the run that relied on it is inconclusive.
 
+pub mod memory;
 pub mod process;
 
 use std::time::Duration;

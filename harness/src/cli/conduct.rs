@@ -46,6 +46,9 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
     for scenario in &scenarios {
         overlay::overlay(&mut server_config, scenario)?;
     }
+    if scenarios.iter().any(Scenario::needs_operator) {
+        clients::add_operator(&mut server_config, seed);
+    }
     if let Some(schema) = &args.schema {
         let schema = schema.canonicalize().with_context(|| format!("the schema {}", schema.display()))?;
         let graphql = server_config.entry("graphql").or_insert_with(|| toml::Table::new().into());
@@ -205,7 +208,7 @@ pub fn job_of(scenario: Scenario, seed: u64, args: &chaos::RunArgs) -> anyhow::R
         act.id = act.fault.id.clone();
     }
     let mut server_config = scenario.load.callers.configuration(seed);
-    if scenario.behind.is_some() {
+    if scenario.needs_operator() {
         clients::add_operator(&mut server_config, seed);
     }
     overlay::overlay(&mut server_config, &scenario)?;
@@ -252,7 +255,13 @@ fn plan_of(scenario: &Scenario) -> Plan {
         timeout: Duration::from_secs(5),
         chaos_repeat: None,
         mix,
-        slo: Slo { p95: hard.p95, p99: hard.p99, error_rate: 0.01, ..Slo::default() },
+        slo: Slo {
+            p95: hard.p95,
+            p99: hard.p99,
+            error_rate: 0.01,
+            may_be_refused: scenario.load.may_be_refused,
+            ..Slo::default()
+        },
         hard,
         overload: profile::Overload::default(),
         leak: profile::Leak::default(),

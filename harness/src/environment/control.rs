@@ -19,6 +19,14 @@ pub trait Control: Send + Sync {
     /// Asks it to end (SIGTERM, or the service's own quick form) and waits `grace`; false when it is still there.
     async fn terminate(&self, grace: Duration) -> anyhow::Result<bool>;
     async fn alive(&self) -> bool;
+    /// Makes memory scarce: what the main process uses now becomes this share of what it may, in percent.
+    async fn press_memory(&self, _percent: u32) -> anyhow::Result<u64> {
+        anyhow::bail!("its memory cannot be limited from here")
+    }
+    /// Ends that.
+    async fn release_memory(&self) -> anyhow::Result<u64> {
+        anyhow::bail!("its memory cannot be limited from here")
+    }
     /// Pid of the main process on this machine; `None` for containers and for what does not run.
     fn pid(&self) -> Option<i32> {
         None

@@ -98,6 +98,11 @@ impl Program {
         self.supervised.pid()
     }
 
+    /// SIGKILL; returns when it is gone. What it left on disk goes with [`stop`](Self::stop).
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        self.supervised.kill().await.map(drop)
+    }
+
     /// SIGTERM and `grace`; what ignores that is killed and reported.
     pub async fn stop(&self, grace: Duration) -> Option<Leftover> {
         let role = &self.role;

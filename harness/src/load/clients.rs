@@ -74,6 +74,7 @@ pub fn add_operator(configuration: &mut Table, seed: u64) {
     let operator = Table::from_iter([
         ("id".to_owned(), Value::from("operator")),
         ("sha256".to_owned(), Value::from(hash)),
+        ("tier".to_owned(), Value::from("admin")),
         ("roles".to_owned(), roles),
     ]);
     let auth = configuration.entry("auth").or_insert_with(|| Table::new().into());

@@ -120,8 +120,9 @@ fn objectives(profile: &Profile, judged: &Judged<'_>) -> Vec<Criterion> {
 }
 
 fn error_rate(profile: &Profile, judged: &Judged<'_>) -> Criterion {
-    let (ok, errors) = (judged.count(Second::ok), judged.count(Second::errors));
-    let total = ok + errors;
+    let (ok, all) = (judged.count(Second::ok), judged.count(Second::errors));
+    let refused = if profile.slo.may_be_refused { judged.count(Second::refused) } else { 0 };
+    let (total, errors) = (ok + all, all - refused);
     if total == 0 {
         return slo("error-rate", nothing(), format!("no operation {}", judged.scope()));
     }

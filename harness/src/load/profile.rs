@@ -148,6 +148,8 @@ pub struct Slo {
     /// Largest share of arrivals that fail, are dropped or stay unanswered; 0.001 is 0.1 %.
     #[serde(deserialize_with = "checked::share")]
     pub error_rate: f64,
+    /// True: a refusal is no error, it is what the run is about.
+    pub may_be_refused: bool,
     /// Smallest share of the schedule that is really sent.
     #[serde(deserialize_with = "checked::share")]
     pub achieved_rate: f64,
@@ -159,6 +161,7 @@ impl Default for Slo {
             p95: Duration::from_millis(100),
             p99: Duration::from_millis(200),
             error_rate: 0.001,
+            may_be_refused: false,
             achieved_rate: 0.99,
         }
     }

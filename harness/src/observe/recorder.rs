@@ -67,6 +67,11 @@ impl Second {
         self.classes.iter().map(|class| class.fail + class.unknown + class.dropped).sum()
     }
 
+    /// Of the failed ones, those that were refused.
+    pub fn refused(&self) -> u64 {
+        self.classes.iter().map(|class| class.refused.count()).sum()
+    }
+
     /// All classes' latencies of operations that were ok or unknown.
     pub fn latencies(&self) -> impl Iterator<Item = &Latencies> {
         self.classes.iter().map(|class| &class.latency)

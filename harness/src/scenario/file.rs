@@ -123,6 +123,9 @@ pub(super) struct Load {
     /// Whose keys the requests show, in turn.
     #[serde(default)]
     pub(super) callers: Option<Spanned<Clients>>,
+    /// Refusals are no errors here.
+    #[serde(default)]
+    pub(super) may_be_refused: bool,
     pub(super) mix: BTreeMap<Spanned<String>, u32>,
 }
 

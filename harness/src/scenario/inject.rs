@@ -42,8 +42,13 @@ pub(super) enum LoadFault {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum StubFault {
-    /// They answer every call with this status, of HTTP or SMTP.
-    Answer { status: u16 },
+    /// They answer every call with this status, of HTTP or SMTP; `at_once`: they keep all calls waiting and answer them
+    /// together when the fault ends.
+    Answer {
+        status: u16,
+        #[serde(default)]
+        at_once: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -54,6 +59,10 @@ pub(super) enum ProcessFault {
         restart_after: Duration,
     },
     Pause {},
+    /// What it uses becomes this share of the memory that it may use.
+    Memory {
+        used_percent: u32,
+    },
     Terminate {
         #[serde(default = "ten_seconds", with = "humantime_serde")]
         grace: Duration,
@@ -63,7 +72,7 @@ pub(super) enum ProcessFault {
 }
 
 const WIRE: [&str; 3] = ["pg", "redis", "nats"];
-const PROCESS: [&str; 3] = ["kill", "pause", "terminate"];
+const PROCESS: [&str; 4] = ["kill", "pause", "memory", "terminate"];
 const LOAD: &str = "surge";
 const STUB: &str = "answer";
 const CHANGE: &str = "rollout";
@@ -81,6 +90,10 @@ static WORDS: [&str; COUNT] = {
     let mut of = 0;
     while of < WIRE.len() {
         all[at + of] = WIRE[of];
+        of += 1;
+    }
+    of = 0;
+    while of < PROCESS.len() {
         all[at + WIRE.len() + of] = PROCESS[of];
         of += 1;
     }
@@ -196,6 +209,8 @@ mod tests {
         assert_eq!(kill, Inject::Process(ProcessFault::Kill { restart_after: Duration::from_secs(2) }));
         let pause = read("inject.pause = {}").expect("pause");
         assert_eq!(pause, Inject::Process(ProcessFault::Pause {}));
+        let memory = read("inject.memory = { used_percent = 85 }").expect("memory");
+        assert_eq!(memory, Inject::Process(ProcessFault::Memory { used_percent: 85 }));
         let wire = read("inject.pg.drop-ack = { match = \"COMMIT\", then = \"reset\" }").expect("pg");
         assert!(matches!(wire, Inject::Wire(WireFault::Pg(_))));
     }

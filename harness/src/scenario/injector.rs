@@ -145,10 +145,19 @@ impl Stage<'_> {
                 Ok(Active::Process { control, touched })
             }
             Inject::Surge { .. } => Ok(Active::Surge { since_ns: self.run.now_ns() }),
-            Inject::Answer { status } => {
+            Inject::Memory { used_percent } => {
+                let control = self.control()?;
+                let touched = control.press_memory(*used_percent).await?;
+                Ok(Active::Process { control, touched })
+            }
+            Inject::Answer { status, at_once } => {
                 let stub = self.stub()?;
                 let before = stub.calls().failed;
-                stub.fail_with(Some(*status));
+                if *at_once {
+                    stub.fail_together(*status, Instant::now() + (self.act.heal - self.act.inject));
+                } else {
+                    stub.fail_with(Some(*status));
+                }
                 Ok(Active::OnStub { stub, before })
             }
             Inject::Rollout { plan } => {
@@ -181,6 +190,7 @@ impl Stage<'_> {
             Active::Process { control, touched } => {
                 match self.fault().inject {
                     Inject::Pause => control.resume().await?,
+                    Inject::Memory { .. } => control.release_memory().await?,
                     _ => control.start().await?,
                 };
                 Ok(Evidence { processes: touched, ..Evidence::default() })
@@ -197,7 +207,7 @@ impl Stage<'_> {
             }
             // A rollout's end was its healing.
             Inject::Surge { .. } | Inject::Answer { .. } | Inject::Rollout { .. } => Ok(()),
-            Inject::Kill | Inject::Pause | Inject::Terminate { .. } => {
+            Inject::Kill | Inject::Pause | Inject::Memory { .. } | Inject::Terminate { .. } => {
                 let alive = self.control()?.alive().await;
                 alive.then_some(()).ok_or_else(|| anyhow!("{} is not running", self.fault().target))
             }

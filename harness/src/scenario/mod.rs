@@ -105,6 +105,14 @@ pub struct Scenario {
     pub recover: Recover,
 }
 
+impl Scenario {
+    /// Whether the server has to know somebody who may do and read what its callers may not: to ask for a rollout, or to
+    /// read back what they wrote when their limits are used up.
+    pub fn needs_operator(&self) -> bool {
+        self.behind.is_some() || self.server_config.keys().any(|key| key.starts_with("limits."))
+    }
+}
+
 /// What is asked of an invariant beyond that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Asked {
@@ -122,6 +130,8 @@ pub struct Load {
     pub subscribers: u32,
     /// Whose keys the requests show, in turn.
     pub callers: Clients,
+    /// That some of it is refused is what the scenario is about, and no error.
+    pub may_be_refused: bool,
     pub lasts: Duration,
     /// Weights by class name; classes that are absent are not issued.
     pub mix: BTreeMap<String, u32>,
@@ -155,6 +165,10 @@ pub enum Inject {
     Kill,
     /// SIGSTOP to the whole tree; SIGCONT when healed.
     Pause,
+    /// What it uses becomes this share of the memory that it may use, in percent.
+    Memory {
+        used_percent: u32,
+    },
     /// SIGTERM with this much time to end; started again when healed.
     Terminate {
         grace: Duration,
@@ -163,9 +177,10 @@ pub enum Inject {
     Surge {
         rate: f64,
     },
-    /// Every call is answered with this status instead of being taken.
+    /// Every call is answered with this status instead of being taken; `at_once`: all of them when this heals.
     Answer {
         status: u16,
+        at_once: bool,
     },
     /// The server is asked for a rollout of the flag that a field is behind; it has to have come to an end when this heals.
     Rollout {
@@ -182,6 +197,7 @@ impl Inject {
             Inject::Wire(fault) => fault.kind(),
             Inject::Kill => "kill",
             Inject::Pause => "pause",
+            Inject::Memory { .. } => "memory",
             Inject::Terminate { .. } => "terminate",
             Inject::Surge { .. } => "surge",
             Inject::Answer { .. } => "answer",
@@ -196,6 +212,7 @@ impl Inject {
             Inject::Wire(fault) => Some(LinkFault::Wire(fault.clone())),
             Inject::Kill
             | Inject::Pause
+            | Inject::Memory { .. }
             | Inject::Terminate { .. }
             | Inject::Surge { .. }
             | Inject::Answer { .. }

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use async_nats::jetstream;
 use chaos::checker::subscriptions::Heard;
 use futures::{StreamExt, TryStreamExt, stream};
+use reqwest::header::{HeaderMap, HeaderValue};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ pub struct Sources {
     pub stream: String,
     /// Of the runtime: `http://127.0.0.1:8000`.
     pub base_url: String,
+    /// What is shown to it; `None`: nothing.
+    pub api_key: Option<String>,
     /// How long draining may take.
     pub drain_within: Duration,
     /// How long each of the three readings may take.
@@ -103,7 +106,7 @@ pub async fn read(
     ours: &(dyn Fn(&str) -> bool + Sync),
     cancel: &CancellationToken,
 ) -> anyhow::Result<FinalState> {
-    let http = reqwest::Client::builder().timeout(CALL).build().context("build the HTTP client")?;
+    let http = client(sources.api_key.as_deref())?;
     let mut state = FinalState::default();
     drain(sources, &http, cancel, &mut state).await?;
     within(sources.read_within, "read Postgres back", tables(&sources.postgres_url, &mut state)).await?;
@@ -120,6 +123,17 @@ pub async fn read(
     }
     state.asked = asked;
     Ok(state)
+}
+
+fn client(api_key: Option<&str>) -> anyhow::Result<reqwest::Client> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = api_key {
+        let mut value = HeaderValue::from_str(key).context("an API key that is no header's value")?;
+        value.set_sensitive(true);
+        headers.insert("x-api-key", value);
+    }
+    let client = reqwest::Client::builder().timeout(CALL).default_headers(headers);
+    client.build().context("build the HTTP client")
 }
 
 async fn within<T>(

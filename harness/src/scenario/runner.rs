@@ -31,6 +31,7 @@ use crate::environment::{
     BackendChoice, Environment, Error as UpError, Leftover, Request, ServerRequest, ServiceName, Settings,
     Toxiproxy,
 };
+use crate::load::clients::operator_key;
 use crate::load::{self, LoadOutcome, Plan};
 use crate::observe::recorder::Second;
 use crate::observe::{Recorder, live, sampler};
@@ -289,6 +290,7 @@ impl UnderWay<'_> {
             nats_url: self.environment.service(ServiceName::Nats).direct_url().into(),
             stream: "ORDERS".into(),
             base_url: base_url.into(),
+            api_key: self.api_key(),
             drain_within: Duration::from_secs(60),
             read_within: Duration::from_secs(120),
             api_orders_max: 2_000,
@@ -302,6 +304,12 @@ impl UnderWay<'_> {
         let drained_ns = self.run.now_ns();
         tokio::time::sleep(SETTLE).await;
         Ok((state, drained_ns))
+    }
+
+    /// Of the operator, where callers may be unable to read back what they wrote.
+    fn api_key(&self) -> Option<String> {
+        let needed = self.job.scenarios.iter().any(Scenario::needs_operator);
+        needed.then(|| operator_key(self.run.seed()))
     }
 
     fn paths(&self) -> Vec<String> {

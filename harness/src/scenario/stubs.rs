@@ -1,5 +1,6 @@
-//! What the stand-ins took and refused, sampled like the series of the server: `webhook_taken`, `webhook_failed`, and so for
-//! `slack` and `email`.
+//! What the stand-ins took and refused, sampled like the series of the server: `webhook_taken`, `webhook_failed`,
+//! `webhook_repeated` (calls whose message had come before), `webhook_repeated_peak_share` (of these, those of the busiest
+//! tenth of a second), and so for `slack` and `email`.
 
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(super) fn spawn(recorder: Recorder, stubs: Stubs, cancel: CancellationToken)
                 let (name, calls) = (name.as_str(), stub.calls());
                 recorder.sample(&format!("{name}_taken"), calls.taken as f64);
                 recorder.sample(&format!("{name}_failed"), calls.failed as f64);
+                recorder.sample(&format!("{name}_repeated"), calls.repeated as f64);
+                recorder.sample(&format!("{name}_repeated_peak_share"), calls.repeated_peak_share());
             }
         }
     });

@@ -6,8 +6,8 @@
 //! tables, while other replicas may give theirs until their time is over. The same holds for a process that ends
 //! between a commit and its invalidation.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use super::{CacheProvider, Error, JsonCache};
 use crate::clock::Clock;
 use crate::config::cache::Response;
 use crate::error::chain;
+use crate::resilience::degradation::Component;
 
 /// How often owed invalidations are tried again.
 const OWED_PERIOD: Duration = Duration::from_secs(1);
@@ -124,6 +125,7 @@ struct Shared {
     series: CacheSeries,
     owed: Mutex<Owed>,
     invalidations: AtomicU64,
+    degraded: OnceLock<Component>,
 }
 
 impl ResponseCache {
@@ -136,8 +138,17 @@ impl ResponseCache {
     ) -> Self {
         let cache_control_parser = CacheControlParser::new(table.default_ttl);
         let (owed, invalidations) = (Mutex::default(), AtomicU64::new(0));
-        let shared = Shared { cache, cache_control_parser, table, clock, series, owed, invalidations };
+        let degraded = OnceLock::new();
+        let shared =
+            Shared { cache, cache_control_parser, table, clock, series, owed, invalidations, degraded };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Tells `component` whether answers are kept. The first one that is named is told.
+    #[must_use]
+    pub fn telling(self, component: Component) -> Self {
+        let _ = self.shared.degraded.set(component);
+        self
     }
 
     /// The key of what `audience` is answered to `operation`.
@@ -206,6 +217,7 @@ impl ResponseCache {
     pub async fn maintain(&self, cancel: CancellationToken) {
         loop {
             self.settle().await;
+            self.probe().await;
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(OWED_PERIOD) => {}
@@ -237,7 +249,10 @@ impl ResponseCache {
             return Lookup::Miss(ticket(unknown));
         }
         let (found, versions) = match self.fetch(key, &tables).await {
-            Ok(fetched) => fetched,
+            Ok(fetched) => {
+                self.works();
+                fetched
+            }
             Err(error) => {
                 self.failed(&error, "could not look an answer up");
                 return Lookup::Miss(ticket(unknown));
@@ -290,8 +305,25 @@ impl ResponseCache {
         }
     }
 
+    /// A server without questions finds out as well that the cache is back.
+    async fn probe(&self) {
+        let degraded = self.shared.degraded.get().is_some_and(Component::is_degraded);
+        if degraded && self.shared.cache.get("probe").await.is_ok() {
+            self.works();
+        }
+    }
+
+    fn works(&self) {
+        if let Some(component) = self.shared.degraded.get() {
+            component.restored();
+        }
+    }
+
     fn failed(&self, error: &Error, what: &'static str) {
         self.shared.series.errors.inc();
+        if let (Error::Redis(_), Some(component)) = (error, self.shared.degraded.get()) {
+            component.degraded("redis does not answer");
+        }
         // The counter alerts; a line for each request of an outage would only fill the log.
         tracing::debug!(error = %chain(error), "{what}");
     }

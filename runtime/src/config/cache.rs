@@ -26,6 +26,10 @@ pub struct Redis {
     /// One command, from sending it to its answer.
     #[serde(with = "units::duration")]
     pub command_timeout: Duration,
+    /// `host:port` of Sentinels that say which server is the master; none: the URL's server is.
+    pub sentinels: Vec<String>,
+    /// What the master is called there.
+    pub sentinel_master: String,
     /// With it, Redis away means degraded; without it, not ready.
     pub fallback_enabled: bool,
 }
@@ -37,6 +41,8 @@ impl Default for Redis {
             pool_size: 20,
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_secs(1),
+            sentinels: Vec::new(),
+            sentinel_master: "mymaster".to_owned(),
             fallback_enabled: true,
         }
     }
@@ -48,7 +54,30 @@ impl Redis {
         checks.count("pool_size", u64::from(self.pool_size), 1..=1_000);
         checks.duration("connect_timeout", self.connect_timeout, "1ms", "5m");
         checks.duration("command_timeout", self.command_timeout, "1ms", "5m");
+        for address in &self.sentinels {
+            checks.require(
+                "sentinels",
+                format!("{address:?}"),
+                is_address(address),
+                "a host and a port: \"10.0.0.1:26379\"",
+            );
+        }
+        let named = !self.sentinel_master.trim().is_empty();
+        checks.require(
+            "sentinel_master",
+            format!("{:?}", self.sentinel_master),
+            named,
+            "what the master is called",
+        );
     }
+}
+
+/// `host:port`; an IPv6 address in brackets.
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let plain = !host.is_empty() && !host.contains([':', '/', '@', ' ']);
+    (plain || bracketed) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// What is kept, for how long and where. Which answers may be kept at all is said by the schema.

@@ -15,6 +15,10 @@ pub struct Notifications {
     pub enabled: bool,
     /// Name of the durable consumer in JetStream, which remembers what was told.
     pub consumer: String,
+    /// Events that are told of at the same time.
+    pub concurrency: u32,
+    /// Calls of one action at the same time.
+    pub in_flight_max: u32,
     /// Calls for one action of one notification; then it is given up and kept as dead.
     pub max_attempts: u32,
     /// One delivery by one action, its retries included; a later one follows.
@@ -130,6 +134,8 @@ impl Default for Notifications {
         Self {
             enabled: false,
             consumer: "notifications".to_owned(),
+            concurrency: 32,
+            in_flight_max: 64,
             max_attempts: 20,
             delivery_timeout: Duration::from_secs(30),
             webhook_max_per_sec: 50,
@@ -203,6 +209,8 @@ impl Notifications {
         };
         const TOKEN: &str = "1 to 64 of the characters A-Z a-z 0-9 _ -";
         table.require("consumer", &self.consumer, token(&self.consumer), TOKEN);
+        table.count("concurrency", self.concurrency.into(), 1..=10_000);
+        table.count("in_flight_max", self.in_flight_max.into(), 1..=10_000);
         table.count("max_attempts", self.max_attempts.into(), 1..=1_000);
         table.duration("delivery_timeout", self.delivery_timeout, "1s", "10m");
         table.count("webhook_max_per_sec", self.webhook_max_per_sec.into(), 1..=1_000_000);

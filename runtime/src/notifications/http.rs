@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use reqwest::Client;
 use reqwest::redirect::Policy;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Error, Notification};
 use crate::clock::Clock;
 use crate::config::url::ConnectionUrl;
+use crate::observability::trace;
 
 /// The client that all endpoints share.
 pub(super) fn client() -> Result<Client, Error> {
@@ -56,6 +58,11 @@ impl Endpoint {
         let mut request = self.client.post(self.url.expose()).json(document);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
+        }
+        if let Some(context) = trace::current() {
+            let mut headers = HeaderMap::new();
+            context.inject(&mut headers);
+            request = request.headers(headers);
         }
         let answer = request.send().await.map_err(|error| Error::Transport(error.without_url().into()))?;
         if answer.status().is_success() {

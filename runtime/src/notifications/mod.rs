@@ -29,14 +29,13 @@ use crate::config::resilience::Thresholds;
 use crate::config::url::ConnectionUrl;
 use crate::error::Classify;
 use crate::ids::EventId;
+use crate::observability::trace::{self, Kind};
 use crate::resilience::breaker;
 use crate::resilience::dependency::{self, CallMetrics, Dependency};
 use crate::resilience::limiter::bucket::Bucket;
 use crate::resilience::limiter::{RateLimiter, Rule as Limit};
 use crate::resilience::retry::{Failed, Policy, Strategy};
 
-/// Calls of one action at the same time.
-const IN_FLIGHT_MAX: u32 = 64;
 /// Retries of one action that need no calls before them.
 const RETRY_RESERVE: u32 = 10;
 
@@ -121,7 +120,7 @@ impl Notifier {
                     // Few calls: so many faults within the window are enough.
                     forgiving: false,
                 },
-                in_flight_max: IN_FLIGHT_MAX,
+                in_flight_max: table.in_flight_max,
                 retry: policy(&table.retry),
                 retry_reserve: RETRY_RESERVE,
             };
@@ -228,10 +227,18 @@ impl Channel {
                 Target::Email(mailer) => mailer.mail(notification).await,
             }
         };
-        let result = match tokio::time::timeout(limit, sent).await {
+        let span = trace::span("action.execute", Kind::Client, || {
+            let attempt = i64::from(*calls);
+            vec![("action.name", action.name().into()), ("action.attempt", attempt.into())]
+        });
+        let result = match span.within(tokio::time::timeout(limit, sent)).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout { action, limit }),
         };
+        if let Err(error) = &result {
+            span.fail(error.kind().label());
+        }
+        drop(span);
         entered.ends(error::outcome(&result));
         result
     }

@@ -22,11 +22,10 @@ use super::{Action, Notification, Notifier, Undelivered, rule};
 use crate::config::notifications::Rule;
 use crate::error::{Classify, ErrorKind, chain};
 use crate::ids::EventId;
+use crate::observability::trace::{self, Kind, Tracer};
 use crate::storage::nats::{Delivery, Nats, Subscription};
 use crate::storage::postgres::{self, Postgres};
 
-/// Events under way at the same time.
-const CONCURRENCY: usize = 32;
 /// What an acknowledgement takes at most, besides the delivery.
 const MARGIN: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(1);
@@ -47,10 +46,14 @@ pub struct Worker {
     pub rules: Arc<[Rule]>,
     /// The consumer's name.
     pub consumer: String,
+    /// Events under way at the same time.
+    pub concurrency: usize,
     /// Calls for one action of one notification.
     pub max_attempts: u32,
     /// What counts them.
     pub metrics: NotificationMetrics,
+    /// What is told of an event belongs to the trace in which it happened.
+    pub tracer: Tracer,
 }
 
 impl Worker {
@@ -61,7 +64,7 @@ impl Worker {
         events.dedup();
         while !cancel.is_cancelled() {
             let within = self.notifier.delivery_timeout() + MARGIN;
-            match self.nats.subscribe(&self.consumer, &events, within, CONCURRENCY).await {
+            match self.nats.subscribe(&self.consumer, &events, within, self.concurrency).await {
                 Ok(events) => {
                     self.metrics.followed.set(1);
                     self.consume(events, &cancel).await;
@@ -96,7 +99,7 @@ impl Worker {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
-                next = events.next(), if under_way.len() < CONCURRENCY => match next {
+                next = events.next(), if under_way.len() < self.concurrency => match next {
                     Ok(delivery) => under_way.push(self.handle(delivery)),
                     Err(error) => {
                         tracing::debug!(error = %chain(&error), "the stream of notifications ended");
@@ -109,7 +112,19 @@ impl Worker {
     }
 
     async fn handle(&self, delivery: Delivery) {
-        let told = self.tell_of(&delivery).await;
+        let root = delivery.trace().and_then(|parent| self.tracer.begin(Kind::Consumer, Some(parent)));
+        let told = match &root {
+            Some(root) => root.within(self.tell_of(&delivery)).await,
+            None => self.tell_of(&delivery).await,
+        };
+        if let Some(root) = root {
+            let (event, deliveries) = (delivery.name.clone(), delivery.deliveries);
+            root.end(|| {
+                let deliveries = i64::try_from(deliveries).unwrap_or(i64::MAX);
+                let attributes = vec![("event.name", event.into()), ("event.deliveries", deliveries.into())];
+                ("notifications.event".into(), attributes)
+            });
+        }
         let answered = match told {
             None => delivery.done().await,
             Some(wait) => delivery.again_in(wait).await,
@@ -127,9 +142,13 @@ impl Worker {
         };
         let mut wait = None;
         for rule in rule::of(&self.rules, &delivery.name, &payload) {
-            let next = match self.tell(rule, id, &payload).await {
+            let evaluated = trace::span("notifications.rule", Kind::Internal, || {
+                vec![("rule.name", rule.name.clone().into()), ("rule.function", rule.function.clone().into())]
+            });
+            let next = match evaluated.within(self.tell(rule, id, &payload)).await {
                 Ok(next) => next,
                 Err(error) => {
+                    evaluated.fail(error.kind().label());
                     match error.kind() {
                         ErrorKind::Internal => tracing::error!(
                             notification = rule.name, function = rule.function, error = %chain(&error),

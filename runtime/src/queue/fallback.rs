@@ -6,12 +6,15 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::QueueMetrics;
 use super::redis::RedisQueue;
 use super::{Error, Job};
 use crate::error::chain;
+use crate::resilience::backoff::Backoff;
 use crate::resilience::degradation::Component;
 use crate::storage::spool::{Record, Spool};
 
@@ -19,8 +22,10 @@ use crate::storage::spool::{Record, Spool};
 const BATCH: usize = 256;
 /// Jobs on their way to Redis at the same time.
 const CONCURRENCY: usize = 32;
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked whether jobs wait.
+const LOOK: Duration = Duration::from_millis(100);
+/// After attempts that failed; the limit is short, since jobs wait.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 
 /// The spool with the queue's record format. Clones share it.
 #[derive(Clone)]
@@ -46,23 +51,24 @@ impl Fallback {
         kept
     }
 
-    /// Hands jobs over to Redis whenever there are some. Runs until `cancel`.
+    /// Hands jobs over to Redis whenever there are some, after failures with a growing pause. Runs until `cancel`.
     pub async fn drain(&self, queue: &RedisQueue, cancel: CancellationToken) {
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut failures) = (LOOK, 0);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             match self.drain_once(queue).await {
-                Ok(0) => pause = PAUSE_MIN,
+                Ok(0) => (pause, failures) = (LOOK, 0),
                 Ok(jobs) => {
                     tracing::info!(jobs, left = self.spool.records(), "handed spooled jobs over to redis");
-                    pause = Duration::ZERO;
+                    (pause, failures) = (Duration::ZERO, 0);
                 }
                 Err(error) => {
                     tracing::debug!(error = %chain(&error), "could not drain the spool");
-                    pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+                    pause = AGAIN.delay(failures, &mut StdRng::from_os_rng());
+                    failures = failures.saturating_add(1);
                 }
             }
         }

@@ -3,7 +3,10 @@
 //! Promises: a command never waits for a connection: while there is none it fails at once, and a task reconnects in
 //! the background ([`Redis::maintain`]). A command that times out or loses its connection closes all connections,
 //! since a peer that is silent to one is silent to all; such a command may have been done. No command is made again here:
-//! every caller has a substitute that is there sooner (the spool, a miss, a limit in memory).
+//! every caller has a substitute that is there sooner (the spool, a miss, a limit in memory). With Sentinels the connections
+//! go to the server that they name; when it is gone, or refuses writes since it is the master no more, they are asked again.
+
+mod sentinel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +19,8 @@ use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Scri
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use self::sentinel::Sentinels;
+use self::sentinel::is_master;
 use crate::error::{Classify, ErrorKind, chain};
 use crate::resilience::breaker::Outcome;
 use crate::resilience::dependency::{Dependency, Refused};
@@ -29,6 +34,12 @@ pub enum Error {
     /// The URL is not one of Redis.
     #[error("could not read the redis url")]
     Url(#[source] RedisError),
+    /// No Sentinel answers and names a master.
+    #[error("no sentinel names a master {0:?}")]
+    NoMaster(String),
+    /// The server that the Sentinels name says that it is no master, or none yet.
+    #[error("the redis that the sentinels name is no master")]
+    NotMaster,
     /// It is not asked now. Nothing was sent.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -48,7 +59,7 @@ impl Classify for Error {
         match self {
             Self::Url(_) => ErrorKind::Internal,
             Self::Refused(refused) => refused.kind(),
-            Self::Disconnected => ErrorKind::Unavailable,
+            Self::NoMaster(_) | Self::NotMaster | Self::Disconnected => ErrorKind::Unavailable,
             Self::Timeout => ErrorKind::Timeout,
             Self::Command(error) if error.is_timeout() => ErrorKind::Timeout,
             Self::Command(_) => ErrorKind::Unavailable,
@@ -76,6 +87,7 @@ pub struct Redis {
 
 struct Shared {
     client: Client,
+    sentinels: Option<Sentinels>,
     limits: Limits,
     live: RwLock<Option<Arc<Live>>>,
     lost: Notify,
@@ -89,10 +101,15 @@ struct Live {
 impl Redis {
     /// A handle that is connected by [`maintain`](Self::maintain). The error does not repeat the URL.
     pub fn new(url: &str, limits: Limits) -> Result<Self, Error> {
+        Self::of_master(url, None, limits)
+    }
+
+    /// The same for the server that Sentinels name: of the URL everything but the address counts.
+    pub fn of_master(url: &str, sentinels: Option<Sentinels>, limits: Limits) -> Result<Self, Error> {
         let client = Client::open(url).map_err(Error::Url)?;
         let (live, lost) = (RwLock::new(None), Notify::new());
         let dependency = Dependency::unlimited("redis");
-        Ok(Self { shared: Arc::new(Shared { client, limits, live, lost }), dependency })
+        Ok(Self { shared: Arc::new(Shared { client, sentinels, limits, live, lost }), dependency })
     }
 
     /// The same connections, asked through the dependency's breaker and bulkhead.
@@ -191,7 +208,9 @@ impl Redis {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if error.is_timeout() => Error::Timeout,
             Ok(Err(error)) => {
-                if !is_lost(&error) {
+                // Who is replaced refuses writes.
+                let replaced = self.shared.sentinels.is_some() && error.code() == Some("READONLY");
+                if !is_lost(&error) && !replaced {
                     return Err(Error::Command(error));
                 }
                 Error::Command(error)
@@ -214,7 +233,9 @@ fn outcome<T>(result: &Result<T, Error>) -> Outcome {
             Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN") => Outcome::Fault,
             _ => Outcome::Success,
         },
-        Err(Error::Url(_) | Error::Refused(_) | Error::Disconnected) => Outcome::Unknown,
+        Err(
+            Error::Url(_) | Error::NoMaster(_) | Error::NotMaster | Error::Refused(_) | Error::Disconnected,
+        ) => Outcome::Unknown,
     }
 }
 
@@ -227,16 +248,25 @@ impl Shared {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.limits.connect_timeout))
             .set_response_timeout(Some(self.limits.command_timeout));
+        let client = match &self.sentinels {
+            Some(sentinels) => sentinels.client(&self.client, self.limits.connect_timeout).await?,
+            None => self.client.clone(),
+        };
+        let client = &client;
         let connecting = (0..self.limits.connections.max(1)).map(|_| async {
-            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+            let mut connection = connected.map_err(Error::Command)?;
             // A server that is still loading its data, or is a silent proxy, is not connected yet.
-            redis::cmd("PING").query_async::<String>(&mut connection).await?;
+            redis::cmd("PING").query_async::<String>(&mut connection).await.map_err(Error::Command)?;
+            if self.sentinels.is_some() && !is_master(&mut connection).await.map_err(Error::Command)? {
+                return Err(Error::NotMaster);
+            }
             Ok(connection)
         });
         let deadline = self.limits.connect_timeout + self.limits.command_timeout;
         match tokio::time::timeout(deadline, try_join_all(connecting)).await {
             Ok(Ok(connections)) => Ok(Live { connections, next: AtomicUsize::new(0) }),
-            Ok(Err(error)) => Err(Error::Command(error)),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::Timeout),
         }
     }

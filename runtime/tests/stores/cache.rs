@@ -16,6 +16,7 @@ use fraiseql_runtime::cache::versions::Tables;
 use fraiseql_runtime::cache::{CacheProvider, JsonCache};
 use fraiseql_runtime::clock::SystemClock;
 use fraiseql_runtime::config::cache::Response;
+use fraiseql_runtime::resilience::degradation::{Component, Registrar};
 use fraiseql_runtime::resilience::timeout::Elapsed;
 use fraiseql_runtime::storage::redis::{Limits, Redis};
 use futures::future::join_all;
@@ -46,6 +47,7 @@ struct Replica {
     responder: Responder<Elapsed>,
     redis: Redis,
     series: CacheSeries,
+    degraded: Component,
     _maintained: AbortOnDropHandle<()>,
     _owed: AbortOnDropHandle<()>,
 }
@@ -65,10 +67,12 @@ impl Bench {
         let (redis, _maintained) = connect(self.link.through.as_str()).await;
         let (cache, series) = (Arc::new(RedisCache::new(redis.clone())), CacheSeries::default());
         let cache = ResponseCache::new(cache, Response::default(), Arc::new(SystemClock), series.clone());
+        let degraded = Registrar::default().component("cache", "answers are computed each time");
+        let cache = cache.telling(degraded.clone());
         let owed = cache.clone();
         let owed = tokio::spawn(async move { owed.maintain(CancellationToken::new()).await });
         let responder = Responder::new(cache);
-        Replica { responder, redis, series, _maintained, _owed: AbortOnDropHandle::new(owed) }
+        Replica { responder, redis, series, degraded, _maintained, _owed: AbortOnDropHandle::new(owed) }
     }
 
     async fn ask(&self, replica: &Replica) -> (u32, Origin) {
@@ -252,11 +256,16 @@ pub async fn while_redis_is_away_questions_are_answered_and_mutations_are_made_u
     bench.change(&replica).await;
     assert_eq!(bench.ask(&replica).await, (1, Origin::Computed));
     assert!(replica.series.errors.get() >= 2);
+    assert!(replica.degraded.is_degraded() && !other.degraded.is_degraded(), "only who asked knows");
     cut.heal().await;
     // Nobody asks the replica that owes it.
     eventually("the invalidation is made up for", async || {
         let now: Option<String> = bench.command(&["GET", "response-version:orders"]).await;
         if now == before { Err("the old version is in force".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    eventually("the cache is not degraded any more", async || {
+        if replica.degraded.is_degraded() { Err("nobody asked".to_owned()) } else { Ok(()) }
     })
     .await;
     connected(&other.redis).await;

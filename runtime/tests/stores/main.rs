@@ -10,6 +10,7 @@ mod cache;
 mod catalogue;
 mod differential;
 mod differential_test;
+mod failover;
 mod flags;
 mod functions;
 mod guards;
@@ -221,6 +222,8 @@ fn all() -> Vec<(&'static str, Start)> {
             a_cache_that_forgets_everything_is_a_cache_without_answers,
             while_redis_is_away_questions_are_answered_and_mutations_are_made_up_for,
             a_silent_redis_costs_its_timeout_and_no_answer;
+        failover:
+            a_master_that_is_killed_is_replaced_and_quotas_go_on;
         spool:
             jobs_wait_on_disk_while_redis_is_away_and_take_effect_when_it_is_back,
             a_spool_survives_a_restart_with_a_torn_record_at_its_end,
@@ -228,6 +231,7 @@ fn all() -> Vec<(&'static str, Start)> {
             a_full_spool_refuses_and_says_so;
         notifications:
             a_paid_order_is_confirmed_once_by_each_action,
+            what_is_told_belongs_to_the_trace_of_the_change,
             a_target_that_is_away_gets_it_later_and_the_others_at_once,
             what_fails_too_often_or_for_good_is_dead_and_kept_with_the_reason;
         secrecy:

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use harness::environment::stub::{Stub, StubName};
+use serde_json::json;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
+use crate::support::collector::{Collector, Span};
+use crate::support::http::{Front, read};
 use crate::support::orders::{Status, StatusChange};
 use crate::support::{Shop, Stage, equal, eventually, order};
 
@@ -50,8 +53,8 @@ impl Bench {
         Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(&self.webhook).await;
     }
 
-    /// A paid order, after the consumer is there.
-    async fn pay(&self) {
+    /// What happens from now on is told.
+    async fn followed(&self) {
         eventually("the consumer is there", async || {
             equal(
                 self.shop.metric_if_there("notification_stream_followed").map(|value| value as i64),
@@ -59,6 +62,11 @@ impl Bench {
             )
         })
         .await;
+    }
+
+    /// A paid order, after the consumer is there.
+    async fn pay(&self) {
+        self.followed().await;
         let id = self.shop.place(order(&[(1, 1)])).await.expect("placed").id;
         let change = StatusChange { order_id: id, to: Status::Paid, idempotency_key: None };
         self.shop.change_status(change).await.expect("paid");
@@ -89,6 +97,42 @@ pub async fn a_paid_order_is_confirmed_once_by_each_action(stage: Arc<Stage>) {
     assert_eq!(bench.webhook.received_requests().await.expect("recorded").len(), 1);
     // The placing of the order and whatever is not paid is nothing to tell.
     assert_eq!(bench.shop.rows("fraiseql.notifications").await, 2);
+    bench.shop.close().await;
+}
+
+pub async fn what_is_told_belongs_to_the_trace_of_the_change(stage: Arc<Stage>) {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let collector = Collector::start().await;
+    let mut bench = Box::pin(Bench::open(&stage, &collector.settings(""))).await;
+    bench.shop.start(&["trace-exporter"]);
+    bench.followed().await;
+    let order = bench.shop.place(order(&[(1, 1)])).await.expect("placed").id;
+    let front = Front::of(&bench.shop).await;
+    let query = format!("mutation {{ updateOrderStatus(id: \"{order}\", status: paid) {{ id }} }}");
+    let request = front.client.post(front.url()).json(&json!({ "query": query }));
+    let answer = read(request.header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"))).await.body;
+    assert_eq!(answer["data"]["updateOrderStatus"]["id"], json!(order.to_string()), "{answer}");
+    let named = |spans: &[Span], name: &str| -> Vec<Span> {
+        spans.iter().filter(|span| span.name == name).cloned().collect()
+    };
+    let spans = collector.trace(TRACE, |spans| !named(spans, "notifications.event").is_empty()).await;
+    let one = |name: &str| {
+        let found = named(&spans, name);
+        assert_eq!(found.len(), 1, "{name} in {spans:#?}");
+        found.into_iter().next().expect("just counted")
+    };
+    let event = one("notifications.event");
+    assert_eq!((&event.parent, event.kind), (&one("outbox.publish").id, 5), "a consumer");
+    let rule = one("notifications.rule");
+    assert_eq!((&rule.parent, rule.text("rule.name")), (&event.id, "order_confirmation"));
+    let actions = named(&spans, "action.execute");
+    assert!(actions.len() == 2 && actions.iter().all(|span| span.parent == rule.id && span.kind == 3));
+    let webhook = actions.iter().find(|span| span.text("action.name") == "webhook").expect("the webhook's");
+    let requests = bench.webhook.received_requests().await.expect("recorded");
+    let told: Vec<&str> =
+        requests.iter().map(|request| request.headers["traceparent"].to_str().expect("text")).collect();
+    assert_eq!(told, [format!("00-{TRACE}-{}-01", webhook.id)], "the target goes on below the call");
+    front.ended().await;
     bench.shop.close().await;
 }
 

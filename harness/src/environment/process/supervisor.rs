@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
+use chaos::fault::memory::Pressure;
 use chaos::fault::process::ProcessHandle;
 use chaos::ledger::Holding;
 use nix::sys::signal::Signal;
@@ -55,6 +56,7 @@ pub(crate) struct Supervised {
     /// Where it listens; `None` for programs that run to their end.
     address: Option<SocketAddr>,
     current: Mutex<Option<Current>>,
+    pressure: Mutex<Option<Pressure>>,
 }
 
 #[derive(Clone)]
@@ -65,7 +67,8 @@ struct Current {
 
 impl Supervised {
     pub fn spawn(run: &Run, launch: Launch, address: Option<SocketAddr>) -> anyhow::Result<Supervised> {
-        let supervised = Supervised { run: run.clone(), launch, address, current: Mutex::new(None) };
+        let (run, current, pressure) = (run.clone(), Mutex::new(None), Mutex::new(None));
+        let supervised = Supervised { run, launch, address, current, pressure };
         supervised.spawn_again()?;
         Ok(supervised)
     }
@@ -193,6 +196,23 @@ impl Control for Supervised {
 
     async fn alive(&self) -> bool {
         self.running()
+    }
+
+    async fn press_memory(&self, percent: u32) -> anyhow::Result<u64> {
+        let current = self.current()?;
+        let pressure = Pressure::on(current.handle, percent)?;
+        let (used, limit, role) = (pressure.used, pressure.limit, &self.launch.role);
+        tracing::info!("{role} uses {used} of {limit} bytes that its data may take now");
+        *self.pressure.lock() = Some(pressure);
+        Ok(1)
+    }
+
+    async fn release_memory(&self) -> anyhow::Result<u64> {
+        let pressure = self.pressure.lock().take();
+        let pressure =
+            pressure.with_context(|| format!("the memory of {} is not scarce", self.launch.role))?;
+        pressure.release()?;
+        Ok(1)
     }
 
     fn pid(&self) -> Option<i32> {

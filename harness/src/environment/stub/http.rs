@@ -19,9 +19,11 @@ impl Respond for Answers {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let key =
             request.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-        let message =
-            || Taken { key: key.to_owned(), body: String::from_utf8_lossy(&request.body).into_owned() };
-        ResponseTemplate::new(self.book.call(message).err().unwrap_or(200))
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        match self.book.call(Taken { key: key.to_owned(), body }) {
+            Ok(()) => ResponseTemplate::new(200),
+            Err(refusal) => ResponseTemplate::new(refusal.status).set_delay(refusal.after),
+        }
     }
 }
 

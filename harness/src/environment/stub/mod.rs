@@ -7,11 +7,12 @@
 mod http;
 mod smtp;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use http::HttpStub;
 use smtp::SmtpStub;
@@ -61,30 +62,81 @@ pub struct Calls {
     pub taken: u64,
     /// Answered with an error, as it was told to.
     pub failed: u64,
+    /// Of all these, those whose message had come before.
+    pub repeated: u64,
+    /// Of the repeated ones, those of the busiest tenth of a second.
+    pub repeated_peak: u64,
+}
+
+impl Calls {
+    /// Which part of the repeated calls came within the busiest tenth of a second; 0 without any.
+    pub fn repeated_peak_share(self) -> f64 {
+        if self.repeated == 0 { 0.0 } else { self.repeated_peak as f64 / self.repeated as f64 }
+    }
+}
+
+/// How a stub fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Failing {
+    /// What it answers, of HTTP or SMTP.
+    status: u16,
+    /// When it answers all of them; `None`: each at once.
+    held_until: Option<Instant>,
+}
+
+/// What a failing stub answers to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refusal {
+    status: u16,
+    /// How long until then.
+    after: Duration,
 }
 
 /// What the two kinds share: what to answer, and what came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Book {
-    /// 0: take it; else the status, of HTTP or SMTP, of the error.
-    fails_with: AtomicU16,
-    taken: AtomicU64,
-    failed: AtomicU64,
-    kept: Mutex<Vec<Taken>>,
+    begun: Instant,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    fails: Option<Failing>,
+    calls: Calls,
+    kept: Vec<Taken>,
+    /// Keys of messages that came.
+    known: HashSet<String>,
+    /// Repeated calls by tenth of a second.
+    repeated: HashMap<u128, u64>,
 }
 
 impl Book {
-    /// Enters a call and says what to answer: `Err` with the status of the error.
-    fn call(&self, message: impl FnOnce() -> Taken) -> Result<(), u16> {
-        let status = self.fails_with.load(Ordering::Relaxed);
-        if status != 0 {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            return Err(status);
+    fn new() -> Self {
+        Self { begun: Instant::now(), entries: Mutex::default() }
+    }
+
+    /// Enters a call and says what to answer.
+    fn call(&self, message: Taken) -> Result<(), Refusal> {
+        let now = Instant::now();
+        let mut entries = self.entries.lock();
+        if entries.known.contains(&message.key) {
+            let tenth = now.duration_since(self.begun).as_millis() / 100;
+            let within = entries.repeated.entry(tenth).or_default();
+            *within += 1;
+            let within = *within;
+            entries.calls.repeated += 1;
+            entries.calls.repeated_peak = entries.calls.repeated_peak.max(within);
+        } else if !message.key.is_empty() && entries.known.len() < KEPT_MAX {
+            entries.known.insert(message.key.clone());
         }
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        let mut kept = self.kept.lock();
-        if kept.len() < KEPT_MAX {
-            kept.push(message());
+        if let Some(Failing { status, held_until }) = entries.fails {
+            entries.calls.failed += 1;
+            let after = held_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+            return Err(Refusal { status, after });
+        }
+        entries.calls.taken += 1;
+        if entries.kept.len() < KEPT_MAX {
+            entries.kept.push(message);
         }
         Ok(())
     }
@@ -104,7 +156,7 @@ pub struct Stub {
 impl Stub {
     /// Listens on a free port of 127.0.0.1.
     pub async fn start(name: StubName) -> std::io::Result<Stub> {
-        let book = Arc::new(Book::default());
+        let book = Arc::new(Book::new());
         let server = match name {
             StubName::Webhook | StubName::Slack => Server::Http(HttpStub::start(book.clone()).await),
             StubName::Email => Server::Smtp(SmtpStub::start(book.clone()).await?),
@@ -122,19 +174,21 @@ impl Stub {
 
     /// From now on every call is answered with this status, of HTTP or SMTP; `None`: it is taken.
     pub fn fail_with(&self, status: Option<u16>) {
-        self.book.fails_with.store(status.unwrap_or(0), Ordering::Relaxed);
+        self.book.entries.lock().fails = status.map(|status| Failing { status, held_until: None });
+    }
+
+    /// From now on every call waits, and all are answered with this status at that time.
+    pub fn fail_together(&self, status: u16, at: Instant) {
+        self.book.entries.lock().fails = Some(Failing { status, held_until: Some(at) });
     }
 
     pub fn calls(&self) -> Calls {
-        Calls {
-            taken: self.book.taken.load(Ordering::Relaxed),
-            failed: self.book.failed.load(Ordering::Relaxed),
-        }
+        self.book.entries.lock().calls
     }
 
     /// What it took, in this order.
     pub fn taken(&self) -> Vec<Taken> {
-        self.book.kept.lock().clone()
+        self.book.entries.lock().kept.clone()
     }
 }
 
@@ -158,8 +212,32 @@ mod tests {
         assert_eq!(post("b", "two").await, 503);
         stub.fail_with(None);
         assert_eq!(post("b", "two").await, 200);
-        assert_eq!(stub.calls(), Calls { taken: 2, failed: 1 });
+        assert_eq!(stub.calls(), Calls { taken: 2, failed: 1, repeated: 1, repeated_peak: 1 });
         let keys: Vec<String> = stub.taken().into_iter().map(|taken| taken.key + " " + &taken.body).collect();
         assert_eq!(keys, ["a one", "b two"]);
+    }
+    #[tokio::test]
+    async fn held_calls_are_answered_together_and_repetitions_counted_by_tenths_of_a_second() {
+        let stub = Stub::start(StubName::Webhook).await.expect("listens");
+        let client = reqwest::Client::new();
+        let post = async |key: &str| {
+            let request = client.post(stub.url()).header("idempotency-key", key).body("x");
+            let status = request.send().await.expect("an answer").status().as_u16();
+            (status, Instant::now())
+        };
+        let held_until = Instant::now() + Duration::from_millis(600);
+        stub.fail_together(503, held_until);
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            post("b").await
+        };
+        let (a, b) = tokio::join!(post("a"), later);
+        assert_eq!((a.0, b.0), (503, 503));
+        assert!(a.1 >= held_until && b.1 >= held_until, "answered before its time");
+        stub.fail_with(None);
+        assert_eq!((post("a").await.0, post("b").await.0), (200, 200));
+        let calls = stub.calls();
+        assert_eq!((calls.taken, calls.failed, calls.repeated), (2, 2, 2));
+        assert!([0.5, 1.0].contains(&calls.repeated_peak_share()), "{calls:?}");
     }
 }

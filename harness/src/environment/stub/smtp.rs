@@ -69,9 +69,12 @@ async fn converse(stream: TcpStream, book: &Book) -> io::Result<()> {
             "DATA" => {
                 write.write_all(b"354 end with a dot\r\n").await?;
                 let Some(mail) = text(&mut read).await? else { return Ok(()) };
-                match book.call(|| taken(mail)) {
+                match book.call(taken(mail)) {
                     Ok(()) => "250 taken\r\n".to_owned(),
-                    Err(status) => format!("{status} not now\r\n"),
+                    Err(refusal) => {
+                        tokio::time::sleep(refusal.after).await;
+                        format!("{} not now\r\n", refusal.status)
+                    }
                 }
             }
             "QUIT" => {
@@ -139,7 +142,7 @@ mod tests {
         }
         assert!(say(&mut stream, "STARTTLS\r\n").await.starts_with("502"));
         assert!(say(&mut stream, "QUIT\r\n").await.starts_with("221"));
-        assert_eq!(stub.calls(), Calls { taken: 2, failed: 1 });
+        assert_eq!(stub.calls(), Calls { taken: 2, failed: 1, repeated: 2, repeated_peak: 2 });
         let mails = stub.taken();
         assert_eq!(mails[0].key, "<1@b.example>");
         assert!(mails[0].body.ends_with("\r\n\r\n.dotted\r\n"), "{:?}", mails[0].body);

@@ -81,9 +81,21 @@ impl Lint {
             let help = format!("add `stubs = [\"{on}\"]` to [topology]");
             self.say("S010", fault.on.span(), message, "not part of the topology", help);
         }
+        if let Written::Process(ProcessFault::Memory { used_percent }) = fault.inject.get_ref() {
+            if on != "runtime" {
+                let message = format!("fault `{id}` makes memory scarce for `{on}`, which may run elsewhere");
+                let help = "write `on = \"runtime\"`".to_owned();
+                self.say("S023", fault.on.span(), message, "not the run's own process", help);
+            }
+            if !(1..=100).contains(used_percent) {
+                let message = format!("fault `{id}` uses {used_percent} % of the memory");
+                let help = "`used_percent` is 1 to 100".to_owned();
+                self.say("S024", fault.inject.span(), message, "no share", help);
+            }
+        }
         if on == "runtime" && !process && !callers && !change {
             let message = format!("fault `{id}` acts on a link, and `runtime` is not behind a proxy");
-            let help = "use kill, pause or terminate, or act on postgres, redis or nats".to_owned();
+            let help = "use kill, pause, memory or terminate, or act on postgres, redis or nats".to_owned();
             self.say("S023", fault.on.span(), message, "has no link", help);
         }
     }
@@ -95,6 +107,9 @@ impl Lint {
             Written::Wire(fault) => (Inject::Wire(fault), None),
             Written::Process(ProcessFault::Kill { restart_after }) => (Inject::Kill, Some(restart_after)),
             Written::Process(ProcessFault::Pause {}) => (Inject::Pause, None),
+            Written::Process(ProcessFault::Memory { used_percent }) => {
+                (Inject::Memory { used_percent }, None)
+            }
             Written::Change(ChangeFault::Rollout(plan)) => {
                 (Inject::Rollout { plan: serde_json::to_value(plan).unwrap_or_default() }, None)
             }
@@ -112,14 +127,14 @@ impl Lint {
                 });
                 (Inject::Surge { rate }, None)
             }
-            Written::Stub(StubFault::Answer { status }) => {
+            Written::Stub(StubFault::Answer { status, at_once }) => {
                 if !(400..=599).contains(&status) {
                     let message =
                         format!("fault `{}` answers with {status}, which is no error", fault.id.get_ref());
                     let help = "a status of HTTP or SMTP from 400 to 599".to_owned();
                     self.say("S024", fault.inject.span(), message, "does nothing sensible", help);
                 }
-                (Inject::Answer { status }, None)
+                (Inject::Answer { status, at_once }, None)
             }
             Written::Process(ProcessFault::Terminate { grace, restart_after }) => {
                 (Inject::Terminate { grace }, Some(restart_after))
@@ -207,7 +222,9 @@ fn default_evidence(inject: &Inject) -> Wanted {
     match inject {
         Inject::Network(fault) => of_link(fault),
         Inject::Wire(_) | Inject::Answer { .. } => Wanted { acted: 1, ..none },
-        Inject::Kill | Inject::Pause | Inject::Terminate { .. } => Wanted { processes: 1, ..none },
+        Inject::Kill | Inject::Pause | Inject::Memory { .. } | Inject::Terminate { .. } => {
+            Wanted { processes: 1, ..none }
+        }
         Inject::Surge { .. } => Wanted { arrivals: 1, ..none },
         Inject::Rollout { .. } => Wanted { acted: 1, ..none },
     }

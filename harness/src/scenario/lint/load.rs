@@ -57,6 +57,7 @@ impl Lint {
             users: *written.load.clients.get_ref(),
             subscribers,
             callers,
+            may_be_refused: written.load.may_be_refused,
             lasts: written.load.lasts.get_ref().0,
             mix,
         }

@@ -83,22 +83,36 @@ impl Pressure {
 /// Where the numbers are.
 struct System {
     files: Files,
-    /// `RLIMIT_AS` and `RLIMIT_DATA`; a process that changes them by itself is not ours.
-    address_space: Option<u64>,
-    data: Option<u64>,
+    /// Read each time: others can set a running process' limits (`prlimit`).
+    limits: Box<dyn Fn() -> Limits + Send + Sync>,
 }
 
 /// Reads a file as text.
 type Files = Box<dyn Fn(&Path) -> Option<String> + Send + Sync>;
 
-impl System {
+/// `RLIMIT_AS` and `RLIMIT_DATA`, where they are limits.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    address_space: Option<u64>,
+    data: Option<u64>,
+}
+
+impl Limits {
     fn of_process() -> Self {
         let limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
         let bounded = |limit: Option<u64>| limit.filter(|limit| *limit < 1 << 60);
         Self {
-            files: Box::new(|path| std::fs::read_to_string(path).ok()),
             address_space: bounded(limit(Resource::RLIMIT_AS)),
             data: bounded(limit(Resource::RLIMIT_DATA)),
+        }
+    }
+}
+
+impl System {
+    fn of_process() -> Self {
+        Self {
+            files: Box::new(|path| std::fs::read_to_string(path).ok()),
+            limits: Box::new(Limits::of_process),
         }
     }
 
@@ -110,8 +124,9 @@ impl System {
         let status = self.read("/proc/self/status").unwrap_or_default();
         let kilobytes = |name| field(&status, name).map(|kilobytes| kilobytes * 1024);
         let of_limit = |limit: Option<u64>, name| Some(Share { used: kilobytes(name)?, limit: limit? });
-        shares.extend(of_limit(self.address_space, "VmSize:"));
-        shares.extend(of_limit(self.data, "VmData:"));
+        let limits = (self.limits)();
+        shares.extend(of_limit(limits.address_space, "VmSize:"));
+        shares.extend(of_limit(limits.data, "VmData:"));
         if shares.is_empty() {
             let machine = self.read("/proc/meminfo").unwrap_or_default();
             let total = field(&machine, "MemTotal:").map(|kilobytes| kilobytes * 1024);
@@ -181,7 +196,7 @@ mod tests {
     fn system(files: &[(&'static str, &'static str)]) -> System {
         let files: HashMap<&str, &str> = files.iter().copied().collect();
         let files: Files = Box::new(move |path| files.get(path.to_str()?).map(|text| (*text).to_owned()));
-        System { files, address_space: None, data: None }
+        System { files, limits: Box::new(Limits::default) }
     }
 
     const STATUS: (&str, &str) =
@@ -237,8 +252,8 @@ mod tests {
         let unbounded = ("/sys/fs/cgroup/memory.max", "max\n");
         let mut system = system(&[group, unbounded, STATUS, MACHINE]);
         assert_eq!(system.tightest(), Some(Share { used: 300 * 1024, limit: 1000 * 1024 }));
-        system.address_space = Some(5000 * 1024);
-        system.data = Some(1000 * 1024);
+        let (address_space, data) = (Some(5000 * 1024), Some(1000 * 1024));
+        system.limits = Box::new(move || Limits { address_space, data });
         assert_eq!(system.tightest(), Some(Share { used: 900 * 1024, limit: 1000 * 1024 }));
     }
 

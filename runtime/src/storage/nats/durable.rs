@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::{Error, Nats, failed};
+use crate::observability::trace::context::TraceContext;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -104,6 +105,13 @@ impl Subscription {
 }
 
 impl Delivery {
+    /// The trace in which it happened.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let headers = self.message.headers.as_ref()?;
+        let state = headers.get("tracestate").map(AsRef::as_ref);
+        TraceContext::parse(headers.get("traceparent")?.as_ref(), state)
+    }
+
     /// It is done with and does not come again.
     ///
     /// # Errors
