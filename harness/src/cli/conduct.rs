@@ -46,9 +46,6 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
     for scenario in &scenarios {
         overlay::overlay(&mut server_config, scenario)?;
     }
-    if scenarios.iter().any(Scenario::needs_operator) {
-        clients::add_operator(&mut server_config, seed);
-    }
     if let Some(schema) = &args.schema {
         let schema = schema.canonicalize().with_context(|| format!("the schema {}", schema.display()))?;
         let graphql = server_config.entry("graphql").or_insert_with(|| toml::Table::new().into());
@@ -56,9 +53,13 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         graphql.insert("schema".into(), schema.display().to_string().into());
     }
     let subscribed = scenarios.iter().any(|scenario| scenario.load.subscribers > 0);
+    let weights = plan.profile.mix.weights();
+    let issues =
+        |class: &str| CLASSES.iter().zip(weights).any(|(known, weight)| *known == class && weight > 0);
     let invariants = INVARIANTS
         .iter()
         .filter(|(name, _)| subscribed || *name != SUBSCRIBED)
+        .filter(|(_, class)| issues(class))
         .map(|(name, _)| ((*name).to_owned(), Asked::default()))
         .collect();
     let mut job = Job {
@@ -77,6 +78,9 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
         behind: None,
         tamper: None,
     };
+    if job.needs_operator() {
+        clients::add_operators(&mut job.server_config, seed);
+    }
     let report = conduct(&run, &mut job, left_out, started).await?;
     Ok(report.exit_code())
 }
@@ -209,7 +213,7 @@ pub fn job_of(scenario: Scenario, seed: u64, args: &chaos::RunArgs) -> anyhow::R
     }
     let mut server_config = scenario.load.callers.configuration(seed);
     if scenario.needs_operator() {
-        clients::add_operator(&mut server_config, seed);
+        clients::add_operators(&mut server_config, seed);
     }
     overlay::overlay(&mut server_config, &scenario)?;
     let wanted =

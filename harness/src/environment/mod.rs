@@ -334,6 +334,12 @@ impl Environment {
         self.stubs.get(&StubName::of(target)?).cloned()
     }
 
+    /// Whether the stand-in for this action (`webhook`, `email`) took a notification of this name; see
+    /// [`Stub::notification_sent`].
+    pub fn notification_sent(&self, action: &str, name: &str) -> bool {
+        self.stub(action).is_some_and(|stub| stub.notification_sent(name))
+    }
+
     /// What can be done to `postgres`, `redis`, `nats` or `runtime`; `None` for a server that is not ours or unknown.
     pub fn control(&self, target: &str) -> Option<Arc<dyn Control>> {
         if target == "runtime" {

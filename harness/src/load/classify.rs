@@ -8,7 +8,7 @@ use chaos::history::Outcome;
 use serde_json::Value;
 
 /// Codes after which nothing was done.
-pub const REFUSALS: [&str; 13] = [
+pub const REFUSALS: [&str; 16] = [
     "BAD_USER_INPUT",
     "VALIDATION",
     "UNAUTHENTICATED",
@@ -16,6 +16,9 @@ pub const REFUSALS: [&str; 13] = [
     "RATE_LIMITED",
     "CIRCUIT_OPEN",
     "QUEUE_FULL",
+    "QUEUE_TIMEOUT",
+    "TOO_MANY_CONCURRENT_REQUESTS",
+    "POOL_SATURATED",
     "OUT_OF_MEMORY",
     "OVERLOADED",
     "NOT_FOUND",
@@ -26,10 +29,23 @@ pub const REFUSALS: [&str; 13] = [
 
 /// Whether the server said that it does not serve this now, instead of trying.
 pub fn is_refusal(code: &str) -> bool {
-    const BUSY: [&str; 6] =
-        ["503", "UNAVAILABLE", "CIRCUIT_OPEN", "QUEUE_FULL", "OUT_OF_MEMORY", "OVERLOADED"];
-    BUSY.contains(&code) || code.starts_with("RATE_LIMITED")
+    const BUSY: [&str; 10] = [
+        "503",
+        "UNAVAILABLE",
+        "CIRCUIT_OPEN",
+        "RATE_LIMITED",
+        "QUEUE_FULL",
+        "QUEUE_TIMEOUT",
+        "TOO_MANY_CONCURRENT_REQUESTS",
+        "POOL_SATURATED",
+        "OUT_OF_MEMORY",
+        "OVERLOADED",
+    ];
+    BUSY.contains(&code.strip_suffix(WITHOUT_RETRY_AFTER).unwrap_or(code))
 }
+
+/// Follows the code of a 429 that does not say when to come back.
+pub const WITHOUT_RETRY_AFTER: &str = " without Retry-After";
 
 /// How a request ended, before it is judged.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +78,7 @@ pub fn graphql(answer: &Answer) -> Classified {
         Answer::Http { status, retry_after, body } => (*status, *retry_after, body),
     };
     if status == 429 {
-        return limited(retry_after);
+        return limited(retry_after, body);
     }
     let parsed = serde_json::from_slice::<Value>(body);
     let success = (200..300).contains(&status);
@@ -94,15 +110,18 @@ pub fn plain(answer: &Answer, expect: Option<u16>) -> Classified {
         Answer::Http { status, .. } if expect.map_or((200..300).contains(status), |want| want == *status) => {
             Classified::new(Outcome::Ok, status.to_string())
         }
-        Answer::Http { status: 429, retry_after, .. } => limited(*retry_after),
+        Answer::Http { status: 429, retry_after, body } => limited(*retry_after, body),
         Answer::Http { status, .. } => Classified::new(Outcome::Unknown, status.to_string()),
     }
 }
 
-/// A limiter must say when to come back; one that does not is told apart by its code.
-fn limited(retry_after: bool) -> Classified {
-    let code = if retry_after { "RATE_LIMITED" } else { "RATE_LIMITED without Retry-After" };
-    Classified::new(Outcome::Fail, code)
+/// By the code of a refusal that the body has, else as of a limiter. Either must say when to come back; one that does not is
+/// told apart by its code.
+fn limited(retry_after: bool, body: &[u8]) -> Classified {
+    let codes = serde_json::from_slice(body).map(|parsed| error_codes(&parsed)).unwrap_or_default();
+    let code = codes.into_iter().find(|code| is_refusal(code)).unwrap_or_else(|| "RATE_LIMITED".to_owned());
+    let suffix = if retry_after { "" } else { WITHOUT_RETRY_AFTER };
+    Classified::new(Outcome::Fail, code + suffix)
 }
 
 /// Every error's `extensions.code`, `graphql` for one that has none. An answer that no operation made, of a limit or a
@@ -143,6 +162,7 @@ mod tests {
             |code: &str| format!(r#"{{"data":null,"errors":[{{"extensions":{{"code":"{code}"}}}}]}}"#);
         let two = r#"{"errors":[{"extensions":{"code":"VALIDATION"}},{"extensions":{"code":"INTERNAL"}}]}"#;
         let partial = r#"{"data":{"a":1},"errors":[{"extensions":{"code":"VALIDATION"}}]}"#;
+        let over = coded("OVERLOADED");
         let mut table = vec![
             (http(200, r#"{"data":{"order":null}}"#), Ok, "200"),
             (http(200, r#"{"data":{"order":null},"errors":[]}"#), Ok, "200"),
@@ -164,6 +184,8 @@ mod tests {
             (http(500, r#"{"error":{"code":"INTERNAL","message":"x"}}"#), Unknown, "INTERNAL"),
             (http(404, "{}"), Unknown, "404"),
             (http(429, ""), Fail, "RATE_LIMITED"),
+            (http(429, r#"{"errors":[{"message":"x"}]}"#), Fail, "RATE_LIMITED"),
+            (http(429, &over), Fail, "OVERLOADED"),
             (Answer::None("timeout"), Unknown, "timeout"),
             (Answer::None("reset"), Unknown, "reset"),
         ];
@@ -196,5 +218,6 @@ mod tests {
     fn a_limiter_that_does_not_say_when_to_come_back_is_told_apart() {
         let answer = Answer::Http { status: 429, retry_after: false, body: vec![] };
         assert_eq!(plain(&answer, None).code, "RATE_LIMITED without Retry-After");
+        assert!(is_refusal(&plain(&answer, None).code));
     }
 }

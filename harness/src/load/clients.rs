@@ -66,28 +66,32 @@ impl Clients {
     }
 }
 
-/// Adds somebody who may administer the server, see [`operator_key`].
-pub fn add_operator(configuration: &mut Table, seed: u64) {
-    let hash = Sha256::digest(operator_key(seed));
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let roles = Value::from(vec![Value::from("ADMIN")]);
-    let operator = Table::from_iter([
-        ("id".to_owned(), Value::from("operator")),
-        ("sha256".to_owned(), Value::from(hash)),
-        ("tier".to_owned(), Value::from("admin")),
-        ("roles".to_owned(), roles),
-    ]);
+/// Who may administer the server and read everything back, each within the limits of one.
+const OPERATORS: u32 = 8;
+
+/// Adds those who may administer the server, see [`operator_keys`].
+pub fn add_operators(configuration: &mut Table, seed: u64) {
+    let operator = |(number, key): (usize, String)| {
+        let hash = Sha256::digest(key);
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Value::from(Table::from_iter([
+            ("id".to_owned(), Value::from(format!("operator-{number}"))),
+            ("sha256".to_owned(), Value::from(hash)),
+            ("tier".to_owned(), Value::from("admin")),
+            ("roles".to_owned(), Value::from(vec![Value::from("ADMIN")])),
+        ]))
+    };
     let auth = configuration.entry("auth").or_insert_with(|| Table::new().into());
     let Value::Table(auth) = auth else { return };
     let keys = auth.entry("api_keys").or_insert_with(|| Value::Array(Vec::new()));
     if let Value::Array(keys) = keys {
-        keys.push(operator.into());
+        keys.extend(operator_keys(seed).into_iter().enumerate().map(operator));
     }
 }
 
-/// The key of the operator, by which the run asks for what needs an administrator.
-pub fn operator_key(seed: u64) -> String {
-    key(seed, "operator", 0)
+/// The keys of the operators, by which the run asks for what needs an administrator.
+pub fn operator_keys(seed: u64) -> Vec<String> {
+    (0..OPERATORS).map(|number| key(seed, "operator", number)).collect()
 }
 
 /// Good for the server of one run, which knows its hash.

@@ -1,6 +1,6 @@
 //! Rules for overload: stress must degrade gracefully, a spike must be limited, and both must recover.
 
-use super::super::classify::is_refusal;
+use super::super::classify::{WITHOUT_RETRY_AFTER, is_refusal};
 use super::{
     Criterion, Latencies, LoadOutcome, Outcome, Profile, ProfileKind, Second, StageSpan, nothing, overlaps,
     pass_if, quantile_ms, slo, whole_seconds,
@@ -157,7 +157,9 @@ fn limiter(profile: &Profile, outcome: &LoadOutcome, loaded: &[&Second]) -> Crit
     let silent: u64 = above
         .iter()
         .flat_map(|s| &s.classes)
-        .filter_map(|class| class.codes.get("RATE_LIMITED without Retry-After"))
+        .flat_map(|class| &class.codes)
+        .filter(|(code, _)| code.ends_with(WITHOUT_RETRY_AFTER))
+        .map(|(_, count)| count)
         .sum();
     let detail = format!(
         "in {} of {} s above the limit of {limit:.0}/s accepted requests lay within {:.0} to {:.0} % of it; {silent} refusals without Retry-After",

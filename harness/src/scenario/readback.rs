@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use chaos::checker::subscriptions::Heard;
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::header::{HeaderMap, HeaderValue};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +32,8 @@ pub struct Sources {
     pub stream: String,
     /// Of the runtime: `http://127.0.0.1:8000`.
     pub base_url: String,
-    /// What is shown to it; `None`: nothing.
-    pub api_key: Option<String>,
+    /// API keys that are shown to it in turn, so that the limits of none are used up; none: nothing is shown.
+    pub api_keys: Vec<String>,
     /// How long draining may take.
     pub drain_within: Duration,
     /// How long each of the three readings may take.
@@ -106,7 +107,7 @@ pub async fn read(
     ours: &(dyn Fn(&str) -> bool + Sync),
     cancel: &CancellationToken,
 ) -> anyhow::Result<FinalState> {
-    let http = client(sources.api_key.as_deref())?;
+    let http = reqwest::Client::builder().timeout(CALL).build().context("build the HTTP client")?;
     let mut state = FinalState::default();
     drain(sources, &http, cancel, &mut state).await?;
     within(sources.read_within, "read Postgres back", tables(&sources.postgres_url, &mut state)).await?;
@@ -116,24 +117,13 @@ pub async fn read(
         state.orders.iter().filter(|o| o.idempotency_key.as_deref().is_some_and(ours)).collect();
     let step = orders.len().div_ceil(sources.api_orders_max.max(1)).max(1);
     let asked: BTreeSet<String> = orders.iter().step_by(step).map(|o| o.id.clone()).collect();
-    let answers = api(&http, &sources.base_url, &asked);
+    let answers = api(&http, sources, &asked);
     match within(sources.read_within, "read the API back", answers).await {
         Ok(answers) => state.api = answers,
         Err(error) => state.api_unread = Some(format!("{error:#}")),
     }
     state.asked = asked;
     Ok(state)
-}
-
-fn client(api_key: Option<&str>) -> anyhow::Result<reqwest::Client> {
-    let mut headers = HeaderMap::new();
-    if let Some(key) = api_key {
-        let mut value = HeaderValue::from_str(key).context("an API key that is no header's value")?;
-        value.set_sensitive(true);
-        headers.insert("x-api-key", value);
-    }
-    let client = reqwest::Client::builder().timeout(CALL).default_headers(headers);
-    client.build().context("build the HTTP client")
 }
 
 async fn within<T>(
@@ -235,7 +225,12 @@ async fn tables(url: &str, state: &mut FinalState) -> anyhow::Result<()> {
 async fn events(url: &str, name: &str) -> anyhow::Result<Vec<Event>> {
     let client = async_nats::connect(url).await.context("connect to NATS")?;
     let context = jetstream::new(client);
-    let stream = context.get_stream(name).await.with_context(|| format!("open stream {name}"))?;
+    let stream = match context.get_stream(name).await {
+        Ok(stream) => stream,
+        // It is made with the first event: a load of reads has none.
+        Err(error) if is_missing(&error) => return Ok(vec![]),
+        Err(error) => return Err(error).with_context(|| format!("open stream {name}")),
+    };
     let last = stream.cached_info().state.last_sequence;
     let stored = stream.cached_info().state.messages;
     let mut events = Vec::with_capacity(usize::try_from(stored).unwrap_or(0));
@@ -270,14 +265,20 @@ async fn events(url: &str, name: &str) -> anyhow::Result<Vec<Event>> {
     Ok(events)
 }
 
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(told) if told.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
 async fn api(
     http: &reqwest::Client,
-    base_url: &str,
+    sources: &Sources,
     ids: &BTreeSet<String>,
 ) -> anyhow::Result<BTreeMap<String, String>> {
-    let url = format!("{}/graphql", base_url.trim_end_matches('/'));
-    let answers: Vec<Option<(String, String)>> = stream::iter(ids)
-        .map(|id| patiently(http, &url, id))
+    let url = format!("{}/graphql", sources.base_url.trim_end_matches('/'));
+    let keys = sources.api_keys.iter().map(|key| Some(key.as_str())).chain([None]);
+    let keys: Vec<Option<&str>> = keys.take(sources.api_keys.len().max(1)).collect();
+    let answers: Vec<Option<(String, String)>> = stream::iter(ids.iter().zip(keys.into_iter().cycle()))
+        .map(|(id, key)| patiently(http, (&url, key), id))
         .buffer_unordered(API_CONCURRENCY)
         .try_collect()
         .await?;
@@ -285,24 +286,35 @@ async fn api(
 }
 
 /// Reads an order, again when that fails: what is asked here is what the API holds, not how available it is.
-async fn patiently(http: &reqwest::Client, url: &str, id: &str) -> anyhow::Result<Option<(String, String)>> {
+async fn patiently(
+    http: &reqwest::Client,
+    api: (&str, Option<&str>),
+    id: &str,
+) -> anyhow::Result<Option<(String, String)>> {
     for _ in 1..API_TRIES {
-        match order(http, url, id).await {
+        match order(http, api, id).await {
             Ok(answer) => return Ok(answer),
             Err(error) => tracing::debug!("read order {id} back: {error:#}"),
         }
         tokio::time::sleep(POLL).await;
     }
-    order(http, url, id).await
+    order(http, api, id).await
 }
 
-async fn order(http: &reqwest::Client, url: &str, id: &str) -> anyhow::Result<Option<(String, String)>> {
+async fn order(
+    http: &reqwest::Client,
+    (url, key): (&str, Option<&str>),
+    id: &str,
+) -> anyhow::Result<Option<(String, String)>> {
     let body = serde_json::json!({
         "query": "query($id: ID!) { order(id: $id) { id status total } }",
         "variables": { "id": id },
     });
-    let answer: serde_json::Value =
-        http.post(url).json(&body).send().await?.error_for_status()?.json().await?;
+    let mut request = http.post(url).json(&body);
+    if let Some(key) = key {
+        request = request.header("x-api-key", key);
+    }
+    let answer: serde_json::Value = request.send().await?.error_for_status()?.json().await?;
     if let Some(errors) = answer.get("errors") {
         bail!("order {id}: {errors}");
     }

@@ -5,7 +5,7 @@ use chaos::fault::Evidence;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
-use crate::load::clients::operator_key;
+use crate::load::clients::operator_keys;
 
 /// A rollout that was started.
 pub(super) struct Rollout {
@@ -20,7 +20,11 @@ impl Rollout {
     pub(super) async fn start(server: &str, seed: u64, plan: &Value) -> anyhow::Result<Self> {
         let flag = plan["flag"].as_str().context("the plan of the rollout has no flag")?;
         let all = format!("{server}/admin/rollouts");
-        let rollout = Self { client: Client::new(), key: operator_key(seed), url: format!("{all}/{flag}") };
+        let rollout = Self {
+            client: Client::new(),
+            key: operator_keys(seed).swap_remove(0),
+            url: format!("{all}/{flag}"),
+        };
         rollout.ask(Method::POST, &all, Some(plan)).await?;
         Ok(rollout)
     }

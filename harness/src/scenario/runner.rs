@@ -31,7 +31,7 @@ use crate::environment::{
     BackendChoice, Environment, Error as UpError, Leftover, Request, ServerRequest, ServiceName, Settings,
     Toxiproxy,
 };
-use crate::load::clients::operator_key;
+use crate::load::clients::operator_keys;
 use crate::load::{self, LoadOutcome, Plan};
 use crate::observe::recorder::Second;
 use crate::observe::{Recorder, live, sampler};
@@ -69,6 +69,15 @@ pub struct Job {
     /// A field that gets a second function behind a flag.
     pub behind: Option<Behind>,
     pub tamper: Option<Tamper>,
+}
+
+impl Job {
+    /// Whether the server has to know an operator: where a scenario or the profile sets limits, callers may be unable to read
+    /// back what they wrote.
+    pub fn needs_operator(&self) -> bool {
+        let limited = self.plan.profile.server.contains_key("limits");
+        limited || self.scenarios.iter().any(Scenario::needs_operator)
+    }
 }
 
 impl Job {
@@ -290,7 +299,7 @@ impl UnderWay<'_> {
             nats_url: self.environment.service(ServiceName::Nats).direct_url().into(),
             stream: "ORDERS".into(),
             base_url: base_url.into(),
-            api_key: self.api_key(),
+            api_keys: self.api_keys(),
             drain_within: Duration::from_secs(60),
             read_within: Duration::from_secs(120),
             api_orders_max: 2_000,
@@ -306,10 +315,9 @@ impl UnderWay<'_> {
         Ok((state, drained_ns))
     }
 
-    /// Of the operator, where callers may be unable to read back what they wrote.
-    fn api_key(&self) -> Option<String> {
-        let needed = self.job.scenarios.iter().any(Scenario::needs_operator);
-        needed.then(|| operator_key(self.run.seed()))
+    /// Of operators, where callers may be unable to read back what they wrote.
+    fn api_keys(&self) -> Vec<String> {
+        if self.job.needs_operator() { operator_keys(self.run.seed()) } else { vec![] }
     }
 
     fn paths(&self) -> Vec<String> {

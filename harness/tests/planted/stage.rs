@@ -91,7 +91,8 @@ pub fn job(scenario: Scenario, server: Option<&Path>) -> Job {
     let seed = scenario.seed;
     let mut job = conduct::job_of(scenario, seed, &args).expect("a job");
     let mut profile = job.plan.profile;
-    profile.slo = Slo { p95: ANY_LATENCY, p99: ANY_LATENCY, error_rate: 0.9, achieved_rate: 0.1 };
+    profile.slo =
+        Slo { p95: ANY_LATENCY, p99: ANY_LATENCY, error_rate: 0.9, achieved_rate: 0.1, ..Slo::default() };
     profile.hard = Hard { p50: ANY_LATENCY, p95: ANY_LATENCY, p99: ANY_LATENCY };
     job.plan = Plan::new(profile, Overrides::default());
     // The port of Toxiproxy's API is one for the machine.

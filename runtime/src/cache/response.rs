@@ -321,7 +321,9 @@ impl ResponseCache {
 
     fn failed(&self, error: &Error, what: &'static str) {
         self.shared.series.errors.inc();
-        if let (Error::Redis(_), Some(component)) = (error, self.shared.degraded.get()) {
+        if let (Error::Redis(error), Some(component)) = (error, self.shared.degraded.get())
+            && error.is_away()
+        {
             component.degraded("redis does not answer");
         }
         // The counter alerts; a line for each request of an outage would only fill the log.

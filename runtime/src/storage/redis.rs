@@ -67,6 +67,18 @@ impl Classify for Error {
     }
 }
 
+impl Error {
+    /// Whether Redis is away, as far as is known; not when it refused one command, or has enough to do already.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::NoMaster(_) | Self::NotMaster | Self::Disconnected | Self::Timeout => true,
+            Self::Refused(refused) => matches!(refused, Refused::Open(_)),
+            Self::Command(error) => is_lost(error),
+            Self::Url(_) => false,
+        }
+    }
+}
+
 /// Bounds of the handle.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

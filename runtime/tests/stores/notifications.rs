@@ -90,6 +90,7 @@ pub async fn a_paid_order_is_confirmed_once_by_each_action(stage: Arc<Stage>) {
     bench.pay().await;
     bench.state("email", "sent", 1).await;
     bench.state("webhook", "sent", 1).await;
+    assert!(bench.mails.notification_sent("order_confirmation"));
     let mails = bench.mails.taken();
     assert!(mails.len() == 1 && mails[0].key.ends_with(".order_confirmation@example.com>"), "{mails:?}");
     assert!(mails[0].body.contains("To: user1@example.com\r\n"), "{mails:?}");

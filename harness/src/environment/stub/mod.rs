@@ -55,6 +55,15 @@ pub struct Taken {
     pub body: String,
 }
 
+impl Taken {
+    /// Both keys are the event's id and the notification's name: `<uuid>.<name>`, in a mail before the host.
+    fn tells_of(&self, name: &str) -> bool {
+        let key = self.key.trim_start_matches('<');
+        let key = key.split_once('@').map_or(key, |(id, _host)| id);
+        key.split_once('.').is_some_and(|(_event, found)| found == name)
+    }
+}
+
 /// How often a stub was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Calls {
@@ -186,6 +195,12 @@ impl Stub {
         self.book.entries.lock().calls
     }
 
+    /// Whether it took a notification of this name (`order_confirmation`): what a webhook's body says, or a mail's `Message-ID`. What is
+    /// posted to Slack does not tell its name, so there it is never known.
+    pub fn notification_sent(&self, name: &str) -> bool {
+        self.book.entries.lock().kept.iter().any(|taken| taken.tells_of(name))
+    }
+
     /// What it took, in this order.
     pub fn taken(&self) -> Vec<Taken> {
         self.book.entries.lock().kept.clone()
@@ -198,6 +213,29 @@ pub type Stubs = BTreeMap<StubName, Arc<Stub>>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn it_is_known_which_notifications_were_taken() {
+        let stub = Stub::start(StubName::Webhook).await.expect("listens");
+        let client = reqwest::Client::new();
+        let post = async |key: &str| {
+            client
+                .post(stub.url())
+                .header("idempotency-key", key)
+                .body("{}")
+                .send()
+                .await
+                .expect("an answer");
+        };
+        post("0199.order_confirmation").await;
+        stub.fail_with(Some(500));
+        post("0199.order_shipped").await;
+        assert!(stub.notification_sent("order_confirmation"));
+        assert!(!stub.notification_sent("order_shipped") && !stub.notification_sent("order"));
+        let mail = |key: &str| Taken { key: key.to_owned(), body: String::new() };
+        assert!(mail("<0199.order_confirmation@shop.example>").tells_of("order_confirmation"));
+        assert!(!mail("<0199.order_confirmation@shop.example>").tells_of("shop"));
+    }
 
     #[tokio::test]
     async fn an_http_stub_keeps_what_it_takes_and_fails_when_it_is_told_to() {

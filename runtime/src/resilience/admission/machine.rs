@@ -3,7 +3,8 @@
 //! Promises: never more are executed than the bounds, in all and of one client; while a place is free nobody waits who could
 //! have it; whoever waits hears exactly once how it ends. The one that came first goes first, unless the queue has not
 //! been empty for a while: then the newest goes first and nobody waits longer than the target, since work for callers
-//! who have given up helps no one. After Maurer, "Fail at Scale" (ACM Queue, 2015), and Nichols and Jacobson,
+//! who have given up helps no one. An overload that comes back soon is the same one: it is not waited for the while again, else
+//! those who come in between would wait that long to be refused. After Maurer, "Fail at Scale" (ACM Queue, 2015), and Nichols and Jacobson,
 //! "Controlling Queue Delay" (2012).
 
 use std::collections::{HashMap, VecDeque};
@@ -23,9 +24,13 @@ pub struct Settings {
     pub timeout: Duration,
     /// Nobody waits longer when there is too much.
     pub target: Duration,
-    /// There is too much when somebody has been waiting at every moment for so long.
+    /// There is too much when somebody has been waiting at every moment for so long; for [`REMEMBERED`] intervals after that
+    /// the target is long enough.
     pub interval: Duration,
 }
+
+/// Intervals after which an overload that comes back is another one. As CoDel takes its drop rate up where it was.
+pub const REMEMBERED: u32 = 8;
 
 /// Why somebody is not executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,13 +133,21 @@ pub struct Machine {
     next: Id,
     /// When somebody could last have entered at once.
     relaxed: Instant,
+    overload: Option<Overload>,
+}
+
+/// A time of too much, with its gaps.
+#[derive(Debug, Clone, Copy)]
+struct Overload {
+    began: Instant,
+    last: Instant,
 }
 
 impl Machine {
     /// Nobody is there.
     pub fn new(settings: Settings, now: Instant) -> Self {
         let (clients, queue) = (HashMap::new(), VecDeque::new());
-        Self { settings, executing: 0, clients, queue, next: 0, relaxed: now }
+        Self { settings, executing: 0, clients, queue, next: 0, relaxed: now, overload: None }
     }
 
     /// How many are executed.
@@ -149,8 +162,18 @@ impl Machine {
 
     /// For how long there has been too much; zero when there is not.
     pub fn overloaded_for(&self, now: Instant) -> Duration {
-        let since = now.saturating_duration_since(self.relaxed);
-        if self.is_relaxed() || since <= self.settings.interval { Duration::ZERO } else { since }
+        let standing = now.saturating_duration_since(self.relaxed);
+        let Settings { target, interval, .. } = self.settings;
+        let (enough, began) = match self.remembered(now) {
+            Some(overload) => (target.min(interval), overload.began),
+            None => (interval, self.relaxed),
+        };
+        let overloaded = !self.is_relaxed() && standing > enough;
+        if overloaded { now.saturating_duration_since(began) } else { Duration::ZERO }
+    }
+
+    fn remembered(&self, now: Instant) -> Option<Overload> {
+        self.overload.filter(|overload| now < overload.last + self.settings.interval * REMEMBERED)
     }
 
     /// Somebody comes. At most `depth_max` wait, if there is such a bound. What happens to others is added to `events`.
@@ -215,6 +238,10 @@ impl Machine {
 
     /// What held since the last event held until now.
     fn begin(&mut self, now: Instant) {
+        if !self.overloaded_for(now).is_zero() {
+            let began = self.remembered(now).map_or(self.relaxed, |overload| overload.began);
+            self.overload = Some(Overload { began, last: now });
+        }
         if self.is_relaxed() {
             self.relaxed = self.relaxed.max(now);
         }

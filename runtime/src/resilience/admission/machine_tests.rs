@@ -71,6 +71,34 @@ fn a_queue_that_stays_is_served_from_its_newest_and_the_old_are_shed() {
 }
 
 #[test]
+fn an_overload_that_comes_back_is_not_waited_for_again_and_one_long_after_is() {
+    let (mut machine, now, _) = full(1);
+    let over = now + millis(120);
+    machine.arrive(&name(8), Some(100), over, &mut Vec::new());
+    let lasting = machine.overloaded_for(over);
+    assert_eq!(lasting, millis(120));
+    leave(&mut machine, 0, over);
+    assert_eq!((machine.waiting(), machine.overloaded_for(over)), (0, Duration::ZERO), "all is served");
+
+    let queue = |machine: &mut Machine, client, then| {
+        let Arrival::Waits(_) = machine.arrive(&name(client), Some(100), then, &mut Vec::new()) else {
+            panic!("it waits")
+        };
+        let mut events = Vec::new();
+        machine.arrive(&name(client + 1), Some(100), then + millis(60), &mut events);
+        events.len()
+    };
+    let soon = over + millis(200);
+    assert_eq!(queue(&mut machine, 20, soon), 1, "after the target, since it is the same overload");
+    assert_eq!(machine.overloaded_for(soon + millis(60)), millis(380), "with the gap between");
+    while machine.waiting() > 0 {
+        machine.give_up(machine.queue[0].id, soon + millis(60));
+    }
+    let late = soon + millis(60) + SETTINGS.interval * REMEMBERED;
+    assert_eq!(queue(&mut machine, 30, late), 0, "long after, a short queue is a short queue");
+}
+
+#[test]
 fn the_bounds_of_the_queue_and_of_a_client_refuse() {
     let (mut machine, now, _) = full(3);
     let mut arrive = |client, depth| machine.arrive(&name(client), Some(depth), now, &mut Vec::new());
