@@ -232,7 +232,7 @@ impl UnderWay<'_> {
         evidence.load = Some(outcome);
         evidence.done = done;
 
-        let mut settled = self.settle(&base_url).await;
+        let mut settled = Box::pin(self.settle(&base_url)).await;
         // After settling, so that the last events had time to come.
         let heard = subscribers.heard().await?;
         if let Ok((state, _)) = &mut settled {

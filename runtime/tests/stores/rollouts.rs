@@ -214,7 +214,7 @@ async fn served(stage: &Stage) -> Shop {
 const GREETING: &str = "{ greeting(name: \"you\") }";
 
 pub async fn a_bad_version_is_turned_off_by_what_its_callers_meet(stage: Arc<Stage>) {
-    let shop = served(&stage).await;
+    let shop = Box::pin(served(&stage)).await;
     // On our side: nobody could have asked otherwise.
     shop.run(
         "CREATE OR REPLACE FUNCTION greet_v2(name text) RETURNS text STABLE LANGUAGE plpgsql AS \
@@ -251,7 +251,7 @@ pub async fn a_bad_version_is_turned_off_by_what_its_callers_meet(stage: Arc<Sta
 }
 
 pub async fn a_good_version_comes_to_everybody(stage: Arc<Stage>) {
-    let shop = served(&stage).await;
+    let shop = Box::pin(served(&stage)).await;
     let rollouts = &shop.state.rollouts;
     let steps = schedule(&[(10, "0s"), (50, "0s"), (100, "0s")]);
     rollouts.start(plan(json!({ "schedule": steps })), "olga").await.expect("started");
