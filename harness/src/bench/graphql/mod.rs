@@ -251,7 +251,12 @@ impl Bench {
 /// What a subject counts of its plans: how many were found or had to be made, and the time that took where it says so.
 async fn of_plans(subject: &Subject) -> anyhow::Result<Vec<(String, f64)>> {
     let Some(url) = subject.metrics_url() else { return Ok(Vec::new()) };
-    let metrics = scrape::fetch(&reqwest::Client::new(), &url).await?;
+    let client = reqwest::Client::new();
+    // A server that measures nothing has no such page.
+    if client.get(&url).send().await?.status() == reqwest::StatusCode::NOT_FOUND {
+        return Ok(Vec::new());
+    }
+    let metrics = scrape::fetch(&client, &url).await?;
     let families = metrics.families.iter().filter(|(name, _)| name.contains("plan"));
     let series = families.flat_map(|(_, family)| &family.series).filter(|series| {
         ["_seconds", "_seconds_sum", "_seconds_count", "_total"].iter().any(|end| series.name.ends_with(end))
