@@ -195,8 +195,8 @@ impl Stub {
         self.book.entries.lock().calls
     }
 
-    /// Whether it took a notification of this name (`order_confirmation`): what a webhook's body says, or a mail's `Message-ID`. What is
-    /// posted to Slack does not tell its name, so there it is never known.
+    /// Whether it took a notification of this name (`order_confirmation`), as a webhook's `Idempotency-Key` or a mail's
+    /// `Message-ID` says. What is posted to Slack has no key, so there it is never known.
     pub fn notification_sent(&self, name: &str) -> bool {
         self.book.entries.lock().kept.iter().any(|taken| taken.tells_of(name))
     }
