@@ -27,7 +27,7 @@ use fraiseql_runtime::engine::schema::import;
 use fraiseql_runtime::migration::lint::{self, Release, Rule, folder};
 use fraiseql_runtime::migration::{self, MIGRATIONS};
 use fraiseql_runtime::observability::health::HealthChecker;
-use fraiseql_runtime::observability::logging::init_logging;
+use fraiseql_runtime::observability::logging::{LogMetrics, init_logging};
 use fraiseql_runtime::observability::masking::mask;
 use fraiseql_runtime::observability::metrics::Metrics;
 use fraiseql_runtime::server;
@@ -204,9 +204,11 @@ fn load(file: &File) -> Result<Config, ConfigError> {
 }
 
 fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    init_logging(&config.logging).context("start the log")?;
+    let log = init_logging(&config.logging).context("start the log")?;
     block_on(async {
         let metrics = Metrics::new();
+        // It ends with the process: what is dropped while the server ends is told as well.
+        tokio::spawn(log.watch(metrics.area(LogMetrics::register)));
         let application = application(config, &metrics).await?;
         let ended = server::run(config, metrics, application).await?;
         Ok(if ended.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -233,7 +235,7 @@ async fn application(config: &Config, metrics: &Metrics) -> anyhow::Result<serve
 }
 
 fn migrate(config: &Config, folder: Option<&Path>) -> anyhow::Result<ExitCode> {
-    init_logging(&config.logging).context("start the log")?;
+    let _log = init_logging(&config.logging).context("start the log")?;
     let database = &config.database;
     let url = config.urls.direct(database)?.expose();
     block_on(async {

@@ -29,6 +29,8 @@ pub struct Logging {
     /// A request that took at least this long is slow.
     #[serde(with = "units::duration")]
     pub slow_request_threshold: Duration,
+    /// Lines that wait until standard output takes them, at most; more are dropped and counted.
+    pub buffer_lines: u32,
 }
 
 /// Which requests are logged. What happens inside a request is logged by `level` alone.
@@ -63,6 +65,7 @@ impl Default for Logging {
             source_location: false,
             access: Access::All,
             slow_request_threshold: Duration::from_secs(1),
+            buffer_lines: 16_384,
         }
     }
 }
@@ -73,6 +76,7 @@ impl Logging {
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
         checks.require("level", &self.level, is_filter(&self.level), LEVELS);
         checks.duration("slow_request_threshold", self.slow_request_threshold, "1ms", "1h");
+        checks.count("buffer_lines", self.buffer_lines.into(), 16..=1_000_000);
     }
 
     /// What the file leaves out is as people want it who name this environment; without a name the defaults stand.

@@ -214,7 +214,8 @@ impl Channel {
         deadline: Instant,
         calls: &mut u32,
     ) -> Result<(), Error> {
-        let patience = deadline.saturating_duration_since(Instant::now()).min(PATIENCE);
+        // Who gets its turn at the last moment would call a target that has no time to answer, and blame it for that.
+        let patience = (deadline.saturating_duration_since(Instant::now()) / 2).min(PATIENCE);
         let turn = self.limiter.acquire_within(action.name(), 1, patience).await;
         turn.map_err(|limited| Error::Limited { action, retry_after: limited.retry_after })?;
         let entered = self.dependency.enter()?;
@@ -244,7 +245,7 @@ impl Channel {
     }
 }
 
-/// For how long a delivery waits for its turn under the action's rate; after that a later one follows.
+/// For how long a delivery waits for its turn under the action's rate at most; after that a later one follows.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn policy(table: &Retry) -> Policy {

@@ -1,5 +1,14 @@
 //! The log: one line of JSON an event on stdout, unless the configuration asks for another form. Every line is masked.
+//!
+//! Promises: nobody waits for whoever takes the log. A thread of its own writes the lines; when they are taken too slowly
+//! those that find no room are dropped, which is counted and said in the log as soon as there is room again. At the end
+//! what waits is written, for a second at most.
 
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::{Filter, SubscriberExt};
@@ -7,16 +16,90 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use super::masking::{Masking, mask_panics};
+use super::metrics::{self, Counter};
 use crate::config::logging::{Access, Format, Logging};
+
+/// How often it is looked whether lines were dropped.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long the end waits for what is still to be written: the library's own patience, 1.1 s, and a bit.
+const END_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// The log of this process. What was logged last may be lost unless this is dropped, at the end.
+#[derive(Debug)]
+pub struct Log {
+    writer: Option<WorkerGuard>,
+    dropped: ErrorCounter,
+}
 
 /// Installs the subscriber of this process, and has the words of panics masked.
 ///
 /// # Errors
 /// When there is one already; it stays.
-pub fn init_logging(config: &Logging) -> Result<(), TryInitError> {
-    tracing_subscriber::registry().with(layer(config, std::io::stdout)).try_init()?;
+pub fn init_logging(config: &Logging) -> Result<Log, TryInitError> {
+    let builder = NonBlockingBuilder::default().lossy(true).thread_name("log");
+    let (lines, writer) =
+        builder.buffered_lines_limit(config.buffer_lines as usize).finish(std::io::stdout());
+    let log = Log { writer: Some(writer), dropped: lines.error_counter() };
+    tracing_subscriber::registry().with(layer(config, lines)).try_init()?;
     mask_panics();
-    Ok(())
+    Ok(log)
+}
+
+impl Log {
+    /// Counts and says what is dropped. Has no end.
+    pub fn watch(&self, metrics: LogMetrics) -> impl Future<Output = ()> + use<> {
+        let dropped = self.dropped.clone();
+        async move {
+            let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut known = 0;
+            loop {
+                ticks.tick().await;
+                let in_all = dropped.dropped_lines();
+                let lines = in_all.saturating_sub(known);
+                if lines > 0 {
+                    known = in_all;
+                    metrics.dropped.inc_by(lines as u64);
+                    // This line may be dropped itself, which the next one says then.
+                    tracing::warn!(
+                        lines,
+                        in_all,
+                        "lines of the log were dropped: they are not taken fast enough"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // The library says on standard output that nobody takes what is on standard output, and waits until that is taken.
+        let (done, wait) = mpsc::channel();
+        let writer = self.writer.take();
+        std::thread::spawn(move || {
+            drop(writer);
+            // Nobody waits any more when this took too long.
+            let _ = done.send(());
+        });
+        let _ = wait.recv_timeout(END_PATIENCE);
+    }
+}
+
+/// `log_lines_dropped_total`.
+#[derive(Debug, Clone, Default)]
+pub struct LogMetrics {
+    dropped: Counter,
+}
+
+impl LogMetrics {
+    /// Registers the family.
+    pub fn register(registry: &mut metrics::Registry) -> Self {
+        let metrics = Self::default();
+        let help = "Lines of the log that were dropped since they were not taken fast enough";
+        registry.register("log_lines_dropped", help, metrics.dropped.clone());
+        metrics
+    }
 }
 
 /// What [`init_logging`] installs, writing elsewhere.

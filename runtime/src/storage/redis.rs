@@ -6,6 +6,8 @@
 //! every caller has a substitute that is there sooner (the spool, a miss, a limit in memory). With Sentinels the connections
 //! go to the server that they name; when it is gone, or refuses writes since it is the master no more, they are asked again.
 
+#[cfg(test)]
+mod fake;
 mod sentinel;
 
 use std::sync::Arc;
@@ -257,14 +259,19 @@ fn is_lost(error: &RedisError) -> bool {
 
 impl Shared {
     async fn connect(&self) -> Result<Live, Error> {
+        match &self.sentinels {
+            Some(sentinels) => {
+                let connect = |client| async move { self.connect_to(&client).await };
+                sentinels.reach(&self.client, self.limits.connect_timeout, connect).await
+            }
+            None => self.connect_to(&self.client).await,
+        }
+    }
+
+    async fn connect_to(&self, client: &Client) -> Result<Live, Error> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.limits.connect_timeout))
             .set_response_timeout(Some(self.limits.command_timeout));
-        let client = match &self.sentinels {
-            Some(sentinels) => sentinels.client(&self.client, self.limits.connect_timeout).await?,
-            None => self.client.clone(),
-        };
-        let client = &client;
         let connecting = (0..self.limits.connections.max(1)).map(|_| async {
             let connected = client.get_multiplexed_async_connection_with_config(&config).await;
             let mut connection = connected.map_err(Error::Command)?;
@@ -289,6 +296,61 @@ impl Shared {
         if live.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
             *live = None;
             self.lost.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_master_that_only_reads_from_now_on_is_left() {
+        let roles = Arc::new(AtomicU32::new(0));
+        let asked = roles.clone();
+        let address = fake::serve(move |command| match command {
+            "SENTINEL" => "*2\r\n$9\r\n127.0.0.1\r\n$4\r\nPORT\r\n".to_owned(),
+            "ROLE" => {
+                asked.fetch_add(1, Ordering::SeqCst);
+                "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n".to_owned()
+            }
+            "PING" => "+PONG\r\n".to_owned(),
+            "SET" => "-READONLY You can't write against a read only replica.\r\n".to_owned(),
+            _ => "+OK\r\n".to_owned(),
+        })
+        .await;
+        let limits = Limits {
+            connections: 1,
+            connect_timeout: Duration::from_secs(30),
+            command_timeout: Duration::from_secs(30),
+        };
+        let redis_at = |sentinels| Redis::of_master(&format!("redis://{address}/"), sentinels, limits);
+        let sentinels = Sentinels::new(&[address.to_string()], "mymaster").expect("an address");
+        for (sentinels, left) in [(Some(sentinels), true), (None, false)] {
+            let asked_before = roles.load(Ordering::SeqCst);
+            let redis = redis_at(sentinels).expect("a URL");
+            let cancel = CancellationToken::new();
+            let kept = tokio::spawn({
+                let (redis, cancel) = (redis.clone(), cancel.clone());
+                async move { redis.maintain(cancel).await }
+            });
+            while redis.connection().is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let (before, _) = redis.connection().expect("connected");
+            let error = redis.query::<String>(redis::cmd("SET").arg("a").arg("b")).await;
+            let error = error.expect_err("it only reads");
+            assert!(matches!(&error, Error::Command(error) if error.code() == Some("READONLY")), "{error}");
+            let now = redis.connection().ok().map(|(live, _)| live);
+            let same = now.is_some_and(|now| Arc::ptr_eq(&now, &before));
+            assert_eq!(same, !left, "without Sentinels there is nobody to ask for another");
+            while left && roles.load(Ordering::SeqCst) < asked_before + 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            cancel.cancel();
+            kept.await.expect("it ends");
         }
     }
 }

@@ -216,7 +216,8 @@ async fn an_action_that_used_up_its_rate_waits_its_turn() {
     answers(&bench.webhook, ResponseTemplate::new(200)).await;
     let results = join_all((0..20).map(|_| bench.send(Action::Webhook))).await;
     let sent = results.iter().filter(|result| result.is_ok()).count();
-    // Five at once and five in the second that the delivery has.
+    // Five at once, and those whose turn comes in the first half of the second that the delivery has: the other half is
+    // for the call.
     assert!((5..=10).contains(&sent), "{sent}");
     assert!(
         results.iter().all(|result| matches!(result, Ok(()) | Err(Error::Limited { .. }))),

@@ -122,7 +122,8 @@ impl Alone {
             .spawn()
             .expect("the binary runs");
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let (send, log) = mpsc::channel();
+        // No line is taken before the test asks for it: who takes none stands still.
+        let (send, log) = mpsc::sync_channel(0);
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
         Self { process, log, _folder: folder }
     }
@@ -223,6 +224,40 @@ async fn the_access_log_has_the_requests_that_the_configuration_names() {
             .collect();
         assert_eq!(told, expected, "{access}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_whoever_takes_the_log() {
+    let mut alone = Alone::start("\n[logging]\nbuffer_lines = 100\n\n[limits]\nuse_redis = false\n");
+    let address = alone.wait_for("listening")["address"].as_str().expect("an address").to_owned();
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
+    let url = |path: &str| format!("http://{address}{path}");
+    // From here on nobody takes a line. A pipe has room for 64 KiB, which is some two hundred of them.
+    let many = async || {
+        for _ in 0..1_000 {
+            client.get(url("/nowhere")).send().await.expect("an answer");
+        }
+    };
+    many().await;
+    crate::support::eventually("what was dropped is counted", async || {
+        let text = client.get(url("/metrics")).send().await.expect("an answer").text().await.expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix("log_lines_dropped_total "));
+        match line.map(str::parse::<f64>) {
+            Some(Ok(lines)) if lines > 100.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let told = alone.wait_for("lines of the log were dropped: they are not taken fast enough");
+    assert!(told["in_all"].as_u64().expect("a number") > 100, "{told}");
+
+    many().await;
+    alone.signal(Signal::SIGTERM);
+    crate::support::eventually("it ends all the same", || {
+        let status = alone.process.try_wait().expect("it is a child of ours");
+        async move { status.filter(|status| status.success()).map(drop).ok_or(format!("{status:?}")) }
+    })
+    .await;
 }
 
 #[test]
