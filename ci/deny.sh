@@ -8,10 +8,10 @@ deny=$(command -v cargo-deny || true)
 if [ -z "$deny" ]; then
   deny="$tools/bin/cargo-deny"
   if [ ! -x "$deny" ]; then
-    echo "cargo-deny is missing: building it into $tools (about five minutes, once)"
-    # An unoptimised tool is quick enough here and builds in a third of the time.
+    echo "cargo-deny is missing: building it into $tools (some minutes, once)"
+    # An unoptimised tool is quick enough here and builds in a fraction of the time.
     env -u CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-      CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install --quiet --locked --version '^0.20' --root "$tools" cargo-deny
+      CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install --quiet --locked --version '^0.20' --root "$tools" cargo-deny
   fi
 fi
 

@@ -59,7 +59,7 @@ fn traces(c: &mut Criterion) {
 }
 
 fn masking(c: &mut Criterion) {
-    let line = r#"{"timestamp":"2026-11-29T05:50:33.123456Z","level":"INFO","message":"close","target":"fraiseql_runtime::api::middleware::trace","span":{"duration_ms":1.234,"method":"POST","path":"/graphql","request_id":"018f4e6a-1111-4222-8333-444455556666","status":200,"name":"request"}}"#;
+    let line = r#"{"timestamp":"2026-11-29T05:50:33.123456Z","level":"INFO","message":"close","target":"fraiseql_runtime::api::middleware::trace","span":{"duration_ms":1.234,"method":"POST","path":"/graphql","request_id":"018f4e6a-1b2c-7d3e-8f4a-5b6c7d8e9f01","status":200,"name":"request"}}"#;
     c.bench_function("masking/line", |b| b.iter(|| mask(line)));
     let line = format!("{line} of ann@mail.example");
     c.bench_function("masking/line_with_address", |b| b.iter(|| mask(&line)));

@@ -4,21 +4,24 @@
 //! those that find no room are dropped, which is counted and said in the log as soon as there is room again. At the end
 //! what waits is written, for a second at most.
 
+use std::io::{self, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use super::masking::{Masking, mask_panics};
 use super::metrics::{self, Counter};
-use crate::config::logging::{Access, Format, Logging};
+use crate::config::logging::{Format, Logging};
 
+/// For how long the thread that writes lets lines gather. Who logs into an empty queue has to wake it, which costs more than
+/// the line; so that happens a few hundred times a second at most.
+const GATHER: Duration = Duration::from_millis(5);
 /// How often it is looked whether lines were dropped.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long the end waits for what is still to be written: the library's own patience, 1.1 s, and a bit.
@@ -38,7 +41,7 @@ pub struct Log {
 pub fn init_logging(config: &Logging) -> Result<Log, TryInitError> {
     let builder = NonBlockingBuilder::default().lossy(true).thread_name("log");
     let (lines, writer) =
-        builder.buffered_lines_limit(config.buffer_lines as usize).finish(std::io::stdout());
+        builder.buffered_lines_limit(config.buffer_lines as usize).finish(Gathering::new(io::stdout()));
     let log = Log { writer: Some(writer), dropped: lines.error_counter() };
     tracing_subscriber::registry().with(layer(config, lines)).try_init()?;
     mask_panics();
@@ -86,6 +89,45 @@ impl Drop for Log {
     }
 }
 
+/// Writes what has gathered at once.
+struct Gathering<W> {
+    writer: W,
+    lines: Vec<u8>,
+}
+
+impl<W> Gathering<W> {
+    fn new(writer: W) -> Self {
+        Self { writer, lines: Vec::new() }
+    }
+}
+
+impl<W: Write> Write for Gathering<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.extend_from_slice(line);
+        // Much is written as it comes: what waits in memory is bounded by the queue alone.
+        if self.lines.len() >= 64 * 1024 {
+            self.write_lines()?;
+        }
+        Ok(line.len())
+    }
+
+    /// The thread calls this when its queue is empty.
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_lines()?;
+        std::thread::sleep(GATHER);
+        Ok(())
+    }
+}
+
+impl<W: Write> Gathering<W> {
+    fn write_lines(&mut self) -> io::Result<()> {
+        let written = self.writer.write_all(&self.lines).and_then(|()| self.writer.flush());
+        // What could not be written is gone; nobody could be told.
+        self.lines.clear();
+        written
+    }
+}
+
 /// `log_lines_dropped_total`.
 #[derive(Debug, Clone, Default)]
 pub struct LogMetrics {
@@ -123,9 +165,9 @@ where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
     F: Filter<Registry> + Send + Sync + 'static,
 {
-    // Where not every request is logged, the one that is writes its line itself: a closing span cannot be silenced.
-    let spans = if config.access == Access::All { FmtSpan::CLOSE } else { FmtSpan::NONE };
-    let base = fmt::layer().with_writer(Masking(writer)).with_target(true).with_span_events(spans);
+    // A request writes its line at its end itself. A closing span would look at the clock each time it is entered and left,
+    // and cannot be silenced for those that are not to be logged.
+    let base = fmt::layer().with_writer(Masking(writer)).with_target(true);
     let base = base.with_file(config.source_location).with_line_number(config.source_location);
     match config.format {
         Format::Json => base

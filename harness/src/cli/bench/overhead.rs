@@ -1,5 +1,5 @@
-//! `harness bench overhead`: fraiseql-server that says nothing of itself beside the same one with metrics, traces and logs
-//! on, in alternating rounds. Options and table are those of `harness bench graphql`.
+//! `harness bench overhead`: fraiseql-server that says nothing of itself beside the same one with metrics, logs and traces
+//! on, one more of them each time, in alternating rounds. Options and table are those of `harness bench graphql`.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::bench::graphql::Variant;
 pub(super) struct Args {
     #[command(flatten)]
     bench: graphql::Args,
-    /// Share of the traces that the second server exports; the third exports all
+    /// Share of the traces that the fourth server exports; the fifth exports all
     #[arg(long, default_value_t = 0.1)]
     sample_rate: f64,
 }
@@ -24,6 +24,8 @@ pub(super) async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Resul
     let address = collector.address();
     let variants = vec![
         variant("nothing", SILENT)?,
+        variant("metrics", METRICS)?,
+        variant("metrics, logs", LOGS)?,
         variant("metrics, logs, some traces", &seen(address, args.sample_rate))?,
         variant("metrics, logs, every trace", &seen(address, 1.0))?,
     ];
@@ -33,6 +35,10 @@ pub(super) async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Resul
 }
 
 const SILENT: &str = "metrics.enabled = false\ntracing.enabled = false\nlogging.level = \"off\"\n";
+
+const METRICS: &str = "metrics.enabled = true\ntracing.enabled = false\nlogging.level = \"off\"\n";
+const LOGS: &str =
+    "metrics.enabled = true\ntracing.enabled = false\nlogging.level = \"info\"\nlogging.access = \"all\"\n";
 
 /// A line for each request, as by default.
 fn seen(collector: SocketAddr, sample_rate: f64) -> String {

@@ -1,8 +1,8 @@
 //! The span of a request, and its line in the log. Neither the query string nor the path that the caller typed is in
 //! it.
 //!
-//! With `logging.access = "all"` the line is written when the span closes; else only for the requests that the setting
-//! names, by an event that reads the same.
+//! The line is written when the request has ended, for those that the setting names, and called `close`: it is what the
+//! subscriber writes of a span that closes.
 
 use std::time::Duration;
 
@@ -56,9 +56,8 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        let own_line = writes_own_line(self.log, self.status, self.ours, took);
         // Recording writes the span's JSON anew: nobody pays for a line that is not written, and once for one that is.
-        if own_line || self.log.access == Access::All {
+        if is_logged(self.log, self.status, self.ours, took) {
             match &self.trace {
                 Some(trace) => {
                     record_all!(
@@ -70,17 +69,15 @@ impl Drop for Ending {
                 }
                 None => record_all!(self.span, status = self.status, duration_ms = millis(took)),
             }
-        }
-        if own_line {
             self.span.in_scope(|| tracing::info!("close"));
         }
     }
 }
 
-/// Whether the request is one that the setting names; with `all` the closing span is the line.
-fn writes_own_line(log: AccessLog, status: u16, ours: bool, took: Duration) -> bool {
+/// Whether the request is one that the setting names.
+fn is_logged(log: AccessLog, status: u16, ours: bool, took: Duration) -> bool {
     match log.access {
-        Access::All => false,
+        Access::All => true,
         Access::ErrorsAndSlow => ours || status >= 400 || took >= log.slow_request_threshold,
         Access::Failures => ours,
     }
@@ -98,7 +95,7 @@ mod tests {
     fn the_setting_names_the_requests_that_are_logged() {
         let (quick, slow) = (Duration::from_millis(999), Duration::from_secs(1));
         let logged = |access, status, ours, took| {
-            writes_own_line(AccessLog { access, slow_request_threshold: slow }, status, ours, took)
+            is_logged(AccessLog { access, slow_request_threshold: slow }, status, ours, took)
         };
         for (status, ours, took, errors_and_slow, failures) in [
             (200, false, quick, false, false),
@@ -108,7 +105,7 @@ mod tests {
             (CLIENT_CLOSED_REQUEST, false, quick, true, false),
             (503, true, quick, true, true),
         ] {
-            assert!(!logged(Access::All, status, ours, took), "the span is the line");
+            assert!(logged(Access::All, status, ours, took), "{status} {took:?}");
             assert_eq!(
                 logged(Access::ErrorsAndSlow, status, ours, took),
                 errors_and_slow,
