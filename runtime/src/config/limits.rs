@@ -182,7 +182,7 @@ impl Default for Backpressure {
             max_queue_depth: 1_000,
             queue_timeout: Duration::from_secs(1),
             shed_target: Duration::from_millis(20),
-            shed_interval: Duration::from_millis(500),
+            shed_interval: Duration::from_millis(100),
             max_queue_memory_mb: 500,
             max_queue_disk_mb: 2_000,
             memory_threshold_percent: 80,

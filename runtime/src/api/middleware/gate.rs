@@ -3,7 +3,8 @@
 //! Promises: every route has it but those that tell how the server is; a refusal says why in its code, when to come back in
 //! `Retry-After`, and how a quota stands in `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), as
 //! do answers that a quota let through. A place is held until the answer begins: what streams, and a WebSocket, holds
-//! none. What administrators do is limited and never waits, since it may be what ends an overload.
+//! none. What administrators do is limited and never waits, since it may be what ends an overload. In an overload a refusal costs
+//! nothing but itself.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -102,6 +103,12 @@ impl Gate {
         let route = super::route_name(matched.as_ref());
         if EXEMPT.contains(&route) {
             return answer(request).await;
+        }
+        // Before anything is asked of anybody.
+        if !route.starts_with(ADMIN)
+            && let Some(rejected) = self.shared.admission.is_too_much()
+        {
+            return refuse(request, route, Denied::Busy(rejected)).await;
         }
         let (client, told) = match self.limit(&mut request, route).await {
             Ok(let_in) => let_in,

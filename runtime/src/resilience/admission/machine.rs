@@ -3,7 +3,7 @@
 //! Promises: never more are executed than the bounds, in all and of one client; while a place is free nobody waits who could
 //! have it; whoever waits hears exactly once how it ends. The one that came first goes first, unless the queue has not
 //! been empty for a while: then the newest goes first and nobody waits longer than the target, since work for callers
-//! who have given up helps no one. An overload that comes back soon is the same one: it is not waited for the while again, else
+//! who have given up helps no one; that needs nobody to come or leave, only that the machine is asked when it says ([`Machine::due`]). An overload that comes back soon is the same one: it is not waited for the while again, else
 //! those who come in between would wait that long to be refused. After Maurer, "Fail at Scale" (ACM Queue, 2015), and Nichols and Jacobson,
 //! "Controlling Queue Delay" (2012).
 
@@ -29,8 +29,16 @@ pub struct Settings {
     pub interval: Duration,
 }
 
-/// Intervals after which an overload that comes back is another one. As CoDel takes its drop rate up where it was.
-pub const REMEMBERED: u32 = 8;
+/// Intervals after which an overload that comes back is another one. CoDel takes its drop rate up where it was for 16; a load
+/// that is too much for a server comes in waves of seconds.
+pub const REMEMBERED: u32 = 40;
+
+/// Of those that are executed this part may wait in an overload before others are refused as they come: enough to have somebody
+/// for each place that becomes free.
+const FEW: usize = 4;
+
+/// The finest that a timer tells apart.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Why somebody is not executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,6 +180,12 @@ impl Machine {
         if overloaded { now.saturating_duration_since(began) } else { Duration::ZERO }
     }
 
+    /// Whether who comes now would wait for nothing: there is too much, and before the target is over it is others who get the
+    /// places that become free.
+    pub fn is_full(&self, now: Instant) -> bool {
+        !self.overloaded_for(now).is_zero() && self.queue.len() >= (self.settings.executing_max / FEW).max(1)
+    }
+
     fn remembered(&self, now: Instant) -> Option<Overload> {
         self.overload.filter(|overload| now < overload.last + self.settings.interval * REMEMBERED)
     }
@@ -221,15 +235,31 @@ impl Machine {
         self.begin(now);
     }
 
-    /// Somebody stops waiting, for its time is over or nobody waits for its answer; `None` when that was decided before.
-    pub fn give_up(&mut self, id: Id, now: Instant) -> Option<Reason> {
+    /// Refuses who has waited too long by now.
+    pub fn tick(&mut self, now: Instant, events: &mut Vec<Event>) {
+        self.begin(now);
+        let overloaded = !self.overloaded_for(now).is_zero();
+        self.shed(overloaded, now, events);
+        self.begin(now);
+    }
+
+    /// When [`Machine::tick`] may refuse somebody who has waited since then, if nobody comes or leaves before; after `now`.
+    pub fn due(&self, since: Instant, now: Instant) -> Instant {
+        let Settings { timeout, target, interval, .. } = self.settings;
+        let enough = if self.remembered(now).is_some() { target.min(interval) } else { interval };
+        // There is too much when it lasts longer than that, and not yet when it lasts as long.
+        let overloaded = self.relaxed + enough + TICK;
+        (since + target).max(overloaded).min(since + timeout).max(now + TICK)
+    }
+
+    /// Somebody stops waiting, for nobody waits for its answer; false when it was decided before.
+    pub fn give_up(&mut self, id: Id, now: Instant) -> bool {
         self.begin(now);
         // Ids grow along the queue.
-        let at = self.queue.binary_search_by_key(&id, |waiter| waiter.id).ok()?;
-        let overloaded = !self.overloaded_for(now).is_zero();
+        let Ok(at) = self.queue.binary_search_by_key(&id, |waiter| waiter.id) else { return false };
         self.remove(at);
         self.begin(now);
-        Some(if overloaded { Reason::Overloaded } else { Reason::QueueTimeout })
+        true
     }
 
     fn is_relaxed(&self) -> bool {

@@ -99,6 +99,28 @@ fn an_overload_that_comes_back_is_not_waited_for_again_and_one_long_after_is() {
 }
 
 #[test]
+fn a_queue_in_which_nothing_happens_is_shed_when_it_is_due() {
+    let (mut machine, now, ids) = full(3);
+    let due = machine.due(now, now);
+    assert!(due > now + SETTINGS.interval && due <= now + SETTINGS.interval + millis(2), "{:?}", due - now);
+    let mut events = Vec::new();
+    machine.tick(due - millis(2), &mut events);
+    assert_eq!(events, [], "it is not too much yet");
+    machine.tick(due, &mut events);
+    assert_eq!(events, ids.iter().map(|id| Event::Shed(*id, Reason::Overloaded)).collect::<Vec<_>>());
+    assert_eq!((machine.executing(), machine.waiting()), (2, 0));
+    // Who comes now waits for the target alone.
+    let Arrival::Waits(next) = machine.arrive(&name(9), Some(100), due, &mut events) else {
+        panic!("it waits")
+    };
+    events.clear();
+    let then = machine.due(due, due);
+    assert!(then <= due + SETTINGS.target + millis(2), "{:?}", then - due);
+    machine.tick(then, &mut events);
+    assert_eq!(events, [Event::Shed(next, Reason::Overloaded)]);
+}
+
+#[test]
 fn the_bounds_of_the_queue_and_of_a_client_refuse() {
     let (mut machine, now, _) = full(3);
     let mut arrive = |client, depth| machine.arrive(&name(client), Some(depth), now, &mut Vec::new());
@@ -122,12 +144,26 @@ fn a_client_at_its_bound_does_not_hold_up_others() {
 }
 
 #[test]
-fn who_gives_up_hears_why_once() {
+fn who_gives_up_waits_no_more() {
     let (mut machine, now, ids) = full(2);
-    assert_eq!(machine.give_up(ids[0], now + millis(10)), Some(Reason::QueueTimeout));
-    assert_eq!(machine.give_up(ids[0], now + millis(10)), None);
-    assert_eq!(machine.give_up(ids[1], now + millis(200)), Some(Reason::Overloaded));
-    assert_eq!(machine.waiting(), 0);
+    assert!(machine.give_up(ids[0], now + millis(10)));
+    assert!(!machine.give_up(ids[0], now + millis(10)), "it is gone");
+    assert_eq!(leave(&mut machine, 0, now + millis(20)), [Event::Enters(ids[1], name(3))]);
+    assert!(!machine.give_up(ids[1], now + millis(20)), "it was decided");
+}
+
+#[test]
+fn nobody_waits_longer_than_the_timeout_where_the_interval_is_longer() {
+    let settings = Settings { interval: millis(5_000), ..SETTINGS };
+    let now = Instant::now();
+    let mut machine = Machine::new(settings, now);
+    for client in 0..3 {
+        machine.arrive(&name(client), Some(100), now, &mut Vec::new());
+    }
+    assert_eq!(machine.due(now, now), now + settings.timeout);
+    let mut events = Vec::new();
+    machine.tick(now + settings.timeout, &mut events);
+    assert!(matches!(events[..], [Event::Shed(_, Reason::QueueTimeout)]), "{events:?}");
 }
 
 #[derive(Debug, Clone)]
@@ -136,6 +172,7 @@ enum Step {
     Leave(usize),
     GiveUp(usize),
     Pass(u64),
+    Tick,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -144,6 +181,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..8_usize).prop_map(Step::Leave),
         1 => (0..8_usize).prop_map(Step::GiveUp),
         3 => (0..80_u64).prop_map(Step::Pass),
+        1 => Just(Step::Tick),
     ]
 }
 
@@ -204,13 +242,22 @@ proptest! {
                     }
                     Arrival::Refused(_) => {}
                 },
+                Step::Tick => {
+                    machine.tick(now, &mut events);
+                    model.apply(std::mem::take(&mut events), overloaded)?;
+                    let most = if overloaded { SETTINGS.target } else { SETTINGS.timeout };
+                    for (_, _, since) in &model.waiting {
+                        prop_assert!(now - *since < most, "{:?} of {most:?}", now - *since);
+                        prop_assert!(machine.due(*since, now) > now, "who looks at the clock does nothing else");
+                    }
+                }
                 Step::Leave(which) if !model.executing.is_empty() => {
                     let client = model.executing.remove(which % model.executing.len());
                     machine.leave(&name(client), now, &mut events);
                 }
                 Step::GiveUp(which) if !model.waiting.is_empty() => {
                     let (id, ..) = model.waiting.remove(which % model.waiting.len());
-                    prop_assert!(machine.give_up(id, now).is_some());
+                    prop_assert!(machine.give_up(id, now));
                     model.told += 1;
                 }
                 Step::Leave(_) | Step::GiveUp(_) => {}

@@ -73,7 +73,6 @@ pub struct Admission {
 
 struct Shared {
     state: Mutex<State>,
-    timeout: Duration,
     policy: Policy,
     depth_max: usize,
     pressure: Pressure,
@@ -115,8 +114,7 @@ impl Admission {
         let Parts { settings, policy, depth_max, pressure, saturated, metrics, clock } = parts;
         let machine = Machine::new(settings, clock.now());
         let state = Mutex::new(State { machine, waiting: HashMap::new() });
-        let timeout = settings.timeout;
-        let shared = Shared { state, timeout, policy, depth_max, pressure, saturated, metrics, clock };
+        let shared = Shared { state, policy, depth_max, pressure, saturated, metrics, clock };
         Self { shared: Arc::new(shared) }
     }
 
@@ -173,6 +171,15 @@ impl Admission {
         }
     }
 
+    /// Why a request would be refused that comes now, where that is known without looking at it: what is refused because there
+    /// is too much to do must not cost more than the refusal. With `queue-all` everybody may wait.
+    pub fn is_too_much(&self) -> Option<Rejected> {
+        let shared = &self.shared;
+        let now = shared.clock.now();
+        let full = shared.policy != Policy::QueueAll && shared.state.lock().machine.is_full(now);
+        full.then(|| self.refuse(Reason::Overloaded, now))
+    }
+
     /// How many are executed and how many wait.
     pub fn size(&self) -> (usize, usize) {
         let state = self.shared.state.lock();
@@ -217,26 +224,21 @@ impl Waiting {
     pub async fn turn(mut self) -> Result<Permit, Rejected> {
         let admission = self.admission.clone();
         let shared = &admission.shared;
-        let decided = tokio::time::timeout_at(self.since + shared.timeout, &mut self.decided).await;
-        let decision = match decided {
-            Ok(decision) => decision,
-            Err(_) => {
-                let now = shared.clock.now();
-                let gave_up = {
-                    let mut state = shared.state.lock();
-                    let gave_up = state.machine.give_up(self.id, now);
-                    if gave_up.is_some() {
-                        state.waiting.remove(&self.id);
-                    }
-                    shared.metrics.measure(&state.machine);
-                    gave_up
-                };
-                match gave_up {
-                    Some(reason) => Ok(Err(reason)),
-                    // It was decided at the same moment: the decision is on its way.
-                    None => (&mut self.decided).await,
-                }
+        let mut due = shared.state.lock().machine.due(self.since, self.since);
+        // A queue in which nobody comes and nobody leaves is one whose work stands still: those in it look at the clock themselves.
+        let decision = loop {
+            if let Ok(decision) = tokio::time::timeout_at(due, &mut self.decided).await {
+                break decision;
             }
+            let now = shared.clock.now();
+            let mut events = Vec::new();
+            {
+                let mut state = shared.state.lock();
+                state.machine.tick(now, &mut events);
+                due = state.machine.due(self.since, now);
+                shared.metrics.measure(&state.machine);
+            }
+            admission.tell(events);
         };
         let now = shared.clock.now();
         shared.metrics.waited(now.saturating_duration_since(self.since));
@@ -252,7 +254,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let shared = &self.admission.shared;
         let mut state = shared.state.lock();
-        if state.machine.give_up(self.id, shared.clock.now()).is_some() {
+        if state.machine.give_up(self.id, shared.clock.now()) {
             state.waiting.remove(&self.id);
             shared.metrics.measure(&state.machine);
         }
@@ -343,6 +345,38 @@ mod tests {
         assert_eq!(admission.size(), (2, 0));
         drop(held);
         assert_eq!(admission.size(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_stands_still_is_left_by_the_clock() {
+        let admission = admission(Policy::FailFast, 0, false);
+        let _held = [admission.enter(&name(0)).await, admission.enter(&name(1)).await];
+        let began = Instant::now();
+        let refused = admission.enter(&name(2)).await.expect_err("nobody leaves");
+        assert_eq!(refused.reason, Reason::Overloaded);
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_millis(510), "the interval and no longer: {waited:?}");
+        let began = Instant::now();
+        admission.enter(&name(3)).await.expect_err("nobody leaves");
+        assert!(began.elapsed() < Duration::from_millis(60), "it is the same overload: the target");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_an_overload_few_wait_and_the_others_are_refused_as_they_come() {
+        for (policy, refused) in
+            [(Policy::FailFast, true), (Policy::Adaptive, true), (Policy::QueueAll, false)]
+        {
+            let admission = admission(policy, 0, false);
+            let held = [admission.enter(&name(0)).await, admission.enter(&name(1)).await];
+            let first = admission.receive(&name(2)).ok();
+            assert_eq!(admission.is_too_much(), None, "somebody waits, which is not too much yet");
+            tokio::time::advance(Duration::from_millis(501)).await;
+            let told = admission.is_too_much();
+            assert_eq!(told.map(|told| told.reason), refused.then_some(Reason::Overloaded), "{policy:?}");
+            drop(first);
+            assert_eq!(admission.is_too_much(), None, "the next one has a chance");
+            drop(held);
+        }
     }
 
     #[tokio::test(start_paused = true)]
