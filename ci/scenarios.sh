@@ -30,7 +30,7 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 failed=()
 alone=()
-declare -A at_work
+declare -A at_work=()
 started=0
 run() {
   cargo run --locked -p harness -- chaos run --backend "$1" "$2"

@@ -17,8 +17,12 @@ pub(super) fn judge(
     outcome: &LoadOutcome,
     excluded: &[(u64, u64)],
 ) -> Vec<Criterion> {
-    let span_of = |stage: &&StageSpan| stage.overload;
-    let spans: Vec<&StageSpan> = outcome.stages.iter().filter(span_of).collect();
+    // An overload that is a scenario's fault is judged by what the scenario expects during and after it.
+    let is_a_fault = |stage: &StageSpan| {
+        excluded.iter().any(|(start, end)| *start <= stage.start_ns && stage.end_ns <= *end)
+    };
+    let spans: Vec<&StageSpan> =
+        outcome.stages.iter().filter(|stage| stage.overload && !is_a_fault(stage)).collect();
     let Some(last) = spans.last() else { return Vec::new() };
     let within = |start: u64, end: u64| -> Vec<&Second> {
         let whole = whole_seconds(start, end);

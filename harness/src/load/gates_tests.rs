@@ -146,6 +146,21 @@ fn a_server_that_stays_slow_after_the_overload_does_not_recover() {
 }
 
 #[test]
+fn an_overload_within_a_fault_window_is_left_to_the_scenario() {
+    let profile = profile("stress");
+    let windows: Vec<Second> = (5..175).map(|s| second(s, 1_000, 20)).collect();
+    let outcome = outcome(&profile);
+    let names = |excluded: &[(u64, u64)]| -> Vec<String> {
+        judge(&profile, &windows, &outcome, excluded).into_iter().map(|c| c.name).collect()
+    };
+    let of_overload = ["served-at-peak", "only-refusals", "refusals-fast", "recovers"];
+    let all = names(&[]);
+    assert!(of_overload.iter().all(|name| all.iter().any(|known| known == name)), "{all:?}");
+    let left = names(&[(10_000_000_000, 160_000_000_000)]);
+    assert!(of_overload.iter().all(|name| left.iter().all(|known| known != name)), "{left:?}");
+}
+
+#[test]
 fn without_a_limiter_the_spike_says_that_it_did_not_judge_one() {
     let mut profile = profile("spike");
     (profile.overload.limit, profile.overload.burst) = (0.0, 0.0);
