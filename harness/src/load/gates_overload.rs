@@ -17,12 +17,8 @@ pub(super) fn judge(
     outcome: &LoadOutcome,
     excluded: &[(u64, u64)],
 ) -> Vec<Criterion> {
-    // An overload that is a scenario's fault is judged by what the scenario expects during and after it.
-    let is_a_fault = |stage: &StageSpan| {
-        excluded.iter().any(|(start, end)| *start <= stage.start_ns && stage.end_ns <= *end)
-    };
-    let spans: Vec<&StageSpan> =
-        outcome.stages.iter().filter(|stage| stage.overload && !is_a_fault(stage)).collect();
+    let span_of = |stage: &&StageSpan| stage.overload;
+    let spans: Vec<&StageSpan> = outcome.stages.iter().filter(span_of).collect();
     let Some(last) = spans.last() else { return Vec::new() };
     let within = |start: u64, end: u64| -> Vec<&Second> {
         let whole = whole_seconds(start, end);
@@ -94,8 +90,12 @@ fn refusals_fast(profile: &Profile, loaded: &[&Second]) -> Criterion {
     let limit = profile.overload.refusal_p99.as_secs_f64() * 1_000.0;
     match quantile_ms(&refused, 0.99) {
         None => {
-            let why = "nothing was refused".to_string();
-            slo("refusals-fast", Outcome::NotJudged(why), "nothing was refused under overload".into())
+            let why = if loaded.is_empty() {
+                "all of the overload lies in fault windows, which the scenario judges"
+            } else {
+                "nothing was refused under overload"
+            };
+            slo("refusals-fast", Outcome::NotJudged(why.into()), why.into())
         }
         Some(found) => {
             let detail = format!(

@@ -85,6 +85,7 @@ impl Drop for Log {
             // Nobody waits any more when this took too long.
             let _ = done.send(());
         });
+        // What nobody takes until then is lost: the end of the process does not wait for it.
         let _ = wait.recv_timeout(END_PATIENCE);
     }
 }

@@ -310,8 +310,8 @@ mod tests {
     async fn a_master_that_only_reads_from_now_on_is_left() {
         let roles = Arc::new(AtomicU32::new(0));
         let asked = roles.clone();
-        let address = fake::serve(move |command| match command {
-            "SENTINEL" => "*2\r\n$9\r\n127.0.0.1\r\n$4\r\nPORT\r\n".to_owned(),
+        let address = fake::serve(move |command, port| match command {
+            "SENTINEL" => fake::address_of(port),
             "ROLE" => {
                 asked.fetch_add(1, Ordering::SeqCst);
                 "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n".to_owned()

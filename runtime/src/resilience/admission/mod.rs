@@ -368,7 +368,7 @@ mod tests {
         {
             let admission = admission(policy, 0, false);
             let held = [admission.enter(&name(0)).await, admission.enter(&name(1)).await];
-            let first = admission.receive(&name(2)).ok();
+            let first = admission.receive(&name(2)).expect("it waits");
             assert_eq!(admission.is_too_much(), None, "somebody waits, which is not too much yet");
             tokio::time::advance(Duration::from_millis(501)).await;
             let told = admission.is_too_much();

@@ -5,22 +5,20 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
-/// Serves until the runtime ends. `reply` gets the name of a command in capitals and says the answer's bytes, in which `PORT`
-/// stands for the server's own port of four or five digits, with the length before it mended.
-pub(super) async fn serve(reply: impl Fn(&str) -> String + Send + 'static) -> SocketAddr {
+/// Serves until the runtime ends. `reply` gets the name of a command in capitals and the server's own port, and says the
+/// answer's bytes.
+pub(super) async fn serve(reply: impl Fn(&str, u16) -> String + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let port = address.port().to_string();
     tokio::spawn(async move {
         let reply = std::sync::Arc::new(parking_lot::Mutex::new(reply));
         loop {
             let (socket, _) = listener.accept().await.expect("a connection");
-            let (reply, port) = (reply.clone(), port.clone());
+            let reply = reply.clone();
             tokio::spawn(async move {
                 let mut socket = BufReader::new(socket);
                 while let Some(command) = command(&mut socket).await {
-                    let answer = reply.lock()(&command.to_ascii_uppercase());
-                    let answer = answer.replace("$4\r\nPORT", &format!("${}\r\n{port}", port.len()));
+                    let answer = reply.lock()(&command.to_ascii_uppercase(), address.port());
                     if socket.write_all(answer.as_bytes()).await.is_err() {
                         return;
                     }
@@ -43,6 +41,12 @@ async fn command(socket: &mut BufReader<tokio::net::TcpStream>) -> Option<String
         first.get_or_insert(String::from_utf8(word).ok()?);
     }
     first
+}
+
+/// The answer of a Sentinel that names this port of this machine.
+pub(super) fn address_of(port: u16) -> String {
+    let port = port.to_string();
+    format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len())
 }
 
 async fn number(socket: &mut BufReader<tokio::net::TcpStream>, kind: char) -> Option<usize> {

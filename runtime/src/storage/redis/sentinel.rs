@@ -129,6 +129,7 @@ pub(super) async fn is_master(connection: &mut MultiplexedConnection) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake;
     use super::*;
 
     fn order(sentinels: &Sentinels) -> Vec<String> {
@@ -157,26 +158,18 @@ mod tests {
         assert_eq!((redis.username(), redis.password(), redis.db()), (Some("ann"), Some("secret"), 7));
     }
 
-    /// What a server with this answer to each question was asked, and where it is.
-    async fn answers(reply: impl Fn(&str) -> String + Send + 'static) -> String {
-        super::super::fake::serve(reply).await.to_string()
-    }
-
-    fn naming(port: u16) -> impl Fn(&str) -> String + Send + 'static {
-        move |command| match command {
-            "SENTINEL" => format!("*2\r\n$9\r\n127.0.0.1\r\n$1\r\n{port}\r\n"),
+    /// Where a Sentinel is that names this port.
+    async fn naming(port: u16) -> String {
+        let reply = move |command: &str, _| match command {
+            "SENTINEL" => fake::address_of(port),
             _ => "+OK\r\n".to_owned(),
-        }
+        };
+        fake::serve(reply).await.to_string()
     }
 
     #[tokio::test]
     async fn a_sentinel_that_names_the_old_master_keeps_nobody_from_asking_the_next() {
-        let addresses = [
-            answers(naming(1)).await,
-            answers(naming(1)).await,
-            answers(naming(2)).await,
-            answers(naming(2)).await,
-        ];
+        let addresses = [naming(1).await, naming(1).await, naming(2).await, naming(2).await];
         let sentinels = Sentinels::new(&addresses, "mymaster").expect("addresses");
         let template = Client::open("redis://127.0.0.1:9/").expect("a URL");
         let tried = Mutex::new(Vec::new());
