@@ -6,11 +6,15 @@ use axum::extract::Request;
 use axum::response::IntoResponse;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fraiseql_runtime::api::middleware::metrics::begin;
+use fraiseql_runtime::config::logging::Logging;
 use fraiseql_runtime::config::tracing::Tracing;
-use fraiseql_runtime::observability::masking::mask;
+use fraiseql_runtime::observability::logging::{layer, request_span};
+use fraiseql_runtime::observability::masking::{Masking, mask};
 use fraiseql_runtime::observability::metrics::{HttpMetrics, Metrics};
 use fraiseql_runtime::observability::trace::{self, Kind, Tracer};
 use futures::FutureExt;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
 
 fn request() -> Request {
     Request::builder().method("POST").uri("/graphql").body(Body::empty()).expect("a request")
@@ -65,5 +69,24 @@ fn masking(c: &mut Criterion) {
     c.bench_function("masking/line_with_address", |b| b.iter(|| mask(&line)));
 }
 
-criterion_group!(benches, middleware, traces, masking);
+/// A request's line: its span, what is recorded at its end, the line, masked; in this server's form and in the library's.
+fn log_lines(c: &mut Criterion) {
+    let ours = layer(&Logging::default(), std::io::sink);
+    let theirs =
+        tracing_subscriber::fmt::layer().with_writer(Masking(std::io::sink as fn() -> std::io::Sink));
+    let theirs = theirs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed();
+    for (name, layer) in [("ours", ours), ("library", theirs)] {
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            c.bench_function(&format!("log/request_{name}"), |b| {
+                b.iter(|| {
+                    let span = request_span("018f4e6a-1b2c-7d3e-8f4a-5b6c7d8e9f01", "POST", "/graphql");
+                    tracing::record_all!(span, status = 200, duration_ms = 1.234);
+                    span.in_scope(|| tracing::info!("close"));
+                });
+            });
+        });
+    }
+}
+
+criterion_group!(benches, middleware, traces, masking, log_lines);
 criterion_main!(benches);

@@ -281,9 +281,12 @@ impl Active {
                 Ok(Evidence { acted, matched: acted, ..Evidence::default() })
             }
             Active::Surge { since_ns } => {
-                let since = recorder.windows().into_iter().filter(|second| second.end_ns() > *since_ns);
-                let arrivals = since.map(|second| second.started + second.dropped).sum();
-                Ok(Evidence { arrivals, ..Evidence::default() })
+                let mut found = Evidence::default();
+                for second in recorder.windows().iter().filter(|second| second.end_ns() > *since_ns) {
+                    found.arrivals += second.started + second.dropped;
+                    found.refused += second.classes.iter().map(|class| class.fail).sum::<u64>();
+                }
+                Ok(found)
             }
             Active::OnLink(acting) => acting.evidence().await,
             Active::Rollout(rollout) => rollout.evidence().await,

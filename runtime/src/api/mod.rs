@@ -46,9 +46,11 @@ pub struct Frame {
 }
 
 /// Which requests are a line in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AccessLog {
     pub access: Access,
+    /// Of those that only [`Access::All`] names.
+    pub sample_rate: f64,
     pub slow_request_threshold: Duration,
 }
 
@@ -68,6 +70,7 @@ impl Frame {
         };
         let access_log = AccessLog {
             access: config.logging.access,
+            sample_rate: config.logging.sample_rate,
             slow_request_threshold: config.logging.slow_request_threshold,
         };
         let http = metrics.area(HttpMetrics::register);

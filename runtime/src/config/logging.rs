@@ -26,6 +26,9 @@ pub struct Logging {
     pub source_location: bool,
     /// Which requests are a line.
     pub access: Access,
+    /// Of the requests that are a line only because `access` is `all`, this share is, 0 to 1, and every one whose trace is
+    /// exported. Left out: 0.1 where `FRAISEQL_ENV` is `production`, 0.5 in `staging`, 1 else.
+    pub sample_rate: f64,
     /// A request that took at least this long is slow.
     #[serde(with = "units::duration")]
     pub slow_request_threshold: Duration,
@@ -64,6 +67,7 @@ impl Default for Logging {
             slow_queries: false,
             source_location: false,
             access: Access::All,
+            sample_rate: 1.0,
             slow_request_threshold: Duration::from_secs(1),
             buffer_lines: 16_384,
         }
@@ -75,12 +79,21 @@ const LEVELS: &str = "off, error, warn, info, debug, trace, or directives such a
 impl Logging {
     pub(super) fn check(&self, checks: &mut TableChecks<'_>) {
         checks.require("level", &self.level, is_filter(&self.level), LEVELS);
+        let is_share = (0.0..=1.0).contains(&self.sample_rate);
+        checks.require("sample_rate", self.sample_rate, is_share, "0.0 to 1.0");
         checks.duration("slow_request_threshold", self.slow_request_threshold, "1ms", "1h");
         checks.count("buffer_lines", self.buffer_lines.into(), 16..=1_000_000);
     }
 
     /// What the file leaves out is as people want it who name this environment; without a name the defaults stand.
     pub(super) fn suit(&mut self, mode: Mode, is_written: impl Fn(&str) -> bool) {
+        if !is_written("sample_rate") {
+            self.sample_rate = match mode {
+                Mode::Development => 1.0,
+                Mode::Staging => 0.5,
+                Mode::Production => 0.1,
+            };
+        }
         if mode != Mode::Development {
             return;
         }

@@ -176,13 +176,14 @@ fn logs_and_traces_are_as_the_environment_that_is_named_wants_them() {
             (tracing.sample_rate, tracing.environment.as_str()),
             (rate, name.unwrap_or("development"))
         );
+        assert_eq!(logging.sample_rate, rate, "of a request's line as of its trace");
         assert!(!tracing.enabled);
-        let toml = "[logging]\nlevel = \"warn\"\nformat = \"compact\"\nsource_location = false\n\
+        let toml = "[logging]\nlevel = \"warn\"\nformat = \"compact\"\nsource_location = false\nsample_rate = 0.75\n\
                     [tracing]\nsample_rate = 0.25\nenvironment = \"eu\"";
         let config = with_variables(toml, &variables).expect("valid");
         assert_eq!(
-            (config.logging.level.as_str(), config.logging.format),
-            ("warn", Format::Compact),
+            (config.logging.level.as_str(), config.logging.format, config.logging.sample_rate),
+            ("warn", Format::Compact, 0.75),
             "{name:?}"
         );
         assert_eq!(

@@ -22,6 +22,7 @@ mod injection;
 mod input;
 mod json_writing;
 mod lists;
+mod memory;
 mod migration_examples;
 mod migrations;
 mod notifications;
@@ -289,6 +290,8 @@ fn all() -> Vec<(&'static str, Start)> {
         health:
             each_dependency_is_seen_to_go_and_to_come_back,
             a_silent_dependency_is_unhealthy_within_the_limit;
+        memory:
+            a_limit_that_the_kernel_keeps_is_seen_when_it_comes_near_and_when_it_is_far;
         json_writing:
             numbers_are_those_of_to_json,
             strings_and_json_are_those_of_to_json,
@@ -320,6 +323,7 @@ fn trial(
     let pooler = |stage: &Arc<Stage>| stage.bouncer.clone().map(drop).map(|()| stage.clone());
     let stage = match stage {
         Ok(stage) if name.starts_with("pooler::") => &pooler(stage),
+        Ok(stage) if name.starts_with("memory::") => &memory::Group::make().map(|_| stage.clone()),
         stage => stage,
     };
     match stage {

@@ -38,6 +38,14 @@ const COLUMNS: [Column; 6] = [
     ("rss_mb", "resident memory, MB", |sample| sample.rss_mb),
 ];
 
+/// Parts of the load that the profiles and scenarios of the shop have in common, and what is told of a request of it.
+const MIX: [(Operation, f64); 3] =
+    [(Operation::Products, 0.4), (Operation::Order, 0.3), (Operation::CreateOrder, 0.3)];
+const COLUMNS_OF_MIX: [(&str, fn(&Sample) -> f64); 2] = [
+    ("server CPU ms a request", |sample| sample.server_cpu_ms),
+    ("server and PostgreSQL CPU ms a request", |sample| sample.server_cpu_ms + sample.postgres_cpu_ms),
+];
+
 /// One operation of one subject.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
@@ -57,6 +65,18 @@ pub struct Ratio {
     pub median: f64,
     pub min: f64,
     pub max: f64,
+}
+
+impl Ratio {
+    /// Of what rounds gave to what the same rounds of the first gave.
+    fn of(first: &[f64], own: &[f64]) -> Option<Self> {
+        let pairs = first.iter().zip(own);
+        let ratios: Vec<f64> =
+            pairs.map(|(first, own)| own / first).filter(|ratio| ratio.is_finite()).collect();
+        let min = ratios.iter().copied().reduce(f64::min)?;
+        let max = ratios.iter().copied().reduce(f64::max)?;
+        Some(Self { median: median(ratios)?, min, max })
+    }
 }
 
 /// All figures.
@@ -110,12 +130,16 @@ impl Figures {
 
     /// To the first subject; `None` where one of both has no figure, or the first has zero.
     fn ratio(&self, operation: Operation, subject: usize, of: fn(&Sample) -> f64) -> Option<Ratio> {
-        let pairs = self.rounds(operation, 0).iter().zip(self.rounds(operation, subject));
-        let ratios: Vec<f64> =
-            pairs.map(|(first, own)| of(own) / of(first)).filter(|ratio| ratio.is_finite()).collect();
-        let min = ratios.iter().copied().reduce(f64::min)?;
-        let max = ratios.iter().copied().reduce(f64::max)?;
-        Some(Ratio { median: median(ratios)?, min, max })
+        let each = |subject| self.rounds(operation, subject).iter().map(of).collect::<Vec<f64>>();
+        Ratio::of(&each(0), &each(subject))
+    }
+
+    /// A request of the mix, in each round in which all its operations were run.
+    fn mix(&self, subject: usize, of: fn(&Sample) -> f64) -> Vec<f64> {
+        let rounds = MIX.map(|(operation, part)| (self.rounds(operation, subject), part));
+        let all = rounds.iter().map(|(rounds, _)| rounds.len()).min().unwrap_or_default();
+        let round = |at: usize| rounds.iter().map(|(rounds, part)| of(&rounds[at]) * part).sum();
+        (0..all).map(round).collect()
     }
 
     /// A table of what was measured, and a list of what was not.
@@ -135,6 +159,13 @@ impl Figures {
                 }
             });
         }
+        for (title, of) in COLUMNS_OF_MIX {
+            let first = self.mix(0, of);
+            self.line(&mut text, &format!("mix {title}"), |subject| {
+                let own = self.mix(subject, of);
+                cell_of(subject, median(own.clone()), Ratio::of(&first, &own))
+            });
+        }
         for (subject, operation, reason) in self.not_run() {
             writeln!(text, "\n{subject}, {operation}: not run: {reason}")
                 .expect("writing to a String cannot fail");
@@ -151,12 +182,7 @@ impl Figures {
     }
 
     fn cell(&self, operation: Operation, subject: usize, of: fn(&Sample) -> f64) -> String {
-        let Some(median) = self.median(operation, subject, of) else { return "not run".to_owned() };
-        let figure = short(median);
-        match self.ratio(operation, subject, of).filter(|_| subject > 0) {
-            Some(Ratio { median, min, max }) => format!("{figure} ({median:.2}; {min:.2} to {max:.2})"),
-            None => figure,
-        }
+        cell_of(subject, self.median(operation, subject, of), self.ratio(operation, subject, of))
     }
 
     /// Everything, every round of it.
@@ -198,6 +224,15 @@ impl Figures {
                 })
             }
         }
+    }
+}
+
+/// The first subject has no ratio.
+fn cell_of(subject: usize, median: Option<f64>, ratio: Option<Ratio>) -> String {
+    let Some(figure) = median.map(short) else { return "not run".to_owned() };
+    match ratio.filter(|_| subject > 0) {
+        Some(Ratio { median, min, max }) => format!("{figure} ({median:.2}; {min:.2} to {max:.2})"),
+        None => figure,
     }
 }
 
@@ -263,6 +298,29 @@ mod tests {
         let json = figures.json();
         let cell = &json["operations"][0]["subjects"][2];
         assert_eq!(*cell, json!({"subject": "ours", "not_run": "no field orders"}));
+    }
+
+    #[test]
+    fn a_request_of_the_mix_is_a_part_of_each_operation_of_the_same_round() {
+        let text = figures().markdown();
+        assert!(text.contains("| mix server CPU ms a request | not run | not run | not run |"), "{text}");
+        let cells = |of: &[f64]| -> Vec<Cell> {
+            let rounds = |cpu: &f64| Sample { server_cpu_ms: *cpu, ..sample(1.0) };
+            of.iter().map(|cpu| Cell::Run { first_ms: 1.0, rounds: vec![rounds(cpu); 2] }).collect()
+        };
+        let figures = Figures::new(
+            vec!["nothing".into(), "seen".into()],
+            BTreeMap::from([
+                (Operation::Products, cells(&[0.1, 0.2])),
+                (Operation::Order, cells(&[0.2, 0.2])),
+                (Operation::CreateOrder, cells(&[0.4, 0.5])),
+            ]),
+        );
+        let text = figures.markdown();
+        let own = "| mix server CPU ms a request | 0.220 | 0.290 (1.32; 1.32 to 1.32) |";
+        assert!(text.contains(own), "{text}");
+        let both = "| mix server and PostgreSQL CPU ms a request | 0.270 | 0.340 (1.26; 1.26 to 1.26) |";
+        assert!(text.contains(both), "{text}");
     }
 
     #[test]

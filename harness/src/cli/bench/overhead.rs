@@ -14,7 +14,8 @@ use crate::bench::graphql::Variant;
 pub(super) struct Args {
     #[command(flatten)]
     bench: graphql::Args,
-    /// Share of the traces that the fourth server exports; the fifth exports all
+    /// Share of the traces that the fourth and the fifth server export, and of the fourth's requests that are a line; the
+    /// sixth exports all
     #[arg(long, default_value_t = 0.1)]
     sample_rate: f64,
 }
@@ -26,8 +27,9 @@ pub(super) async fn run(args: &Args, cancel: CancellationToken) -> anyhow::Resul
         variant("nothing", SILENT)?,
         variant("metrics", METRICS)?,
         variant("metrics, logs", LOGS)?,
-        variant("metrics, logs, some traces", &seen(address, args.sample_rate))?,
-        variant("metrics, logs, every trace", &seen(address, 1.0))?,
+        variant("metrics, some lines, some traces", &seen(address, args.sample_rate, args.sample_rate))?,
+        variant("metrics, logs, some traces", &seen(address, 1.0, args.sample_rate))?,
+        variant("metrics, logs, every trace", &seen(address, 1.0, 1.0))?,
     ];
     let code = graphql::run(&args.bench, variants, cancel).await?;
     eprintln!("the collector took {} spans", collector.spans());
@@ -40,11 +42,11 @@ const METRICS: &str = "metrics.enabled = true\ntracing.enabled = false\nlogging.
 const LOGS: &str =
     "metrics.enabled = true\ntracing.enabled = false\nlogging.level = \"info\"\nlogging.access = \"all\"\n";
 
-/// A line for each request, as by default.
-fn seen(collector: SocketAddr, sample_rate: f64) -> String {
+/// A tenth of both is what a server has whose `FRAISEQL_ENV` is `production`.
+fn seen(collector: SocketAddr, lines: f64, traces: f64) -> String {
     format!(
-        "metrics.enabled = true\nlogging.level = \"info\"\nlogging.access = \"all\"\ntracing.enabled = true\n\
-         tracing.jaeger_endpoint = \"http://{collector}\"\ntracing.sample_rate = {sample_rate:?}\n"
+        "metrics.enabled = true\nlogging.level = \"info\"\nlogging.access = \"all\"\nlogging.sample_rate = {lines:?}\n\
+         tracing.enabled = true\ntracing.jaeger_endpoint = \"http://{collector}\"\ntracing.sample_rate = {traces:?}\n"
     )
 }
 
@@ -59,8 +61,9 @@ mod tests {
     #[test]
     fn the_variants_are_configurations() {
         assert_eq!(variant("a", SILENT).expect("TOML").config["metrics"]["enabled"].as_bool(), Some(false));
-        let seen = seen(SocketAddr::from(([127, 0, 0, 1], 4317)), 0.1);
+        let seen = seen(SocketAddr::from(([127, 0, 0, 1], 4317)), 0.5, 0.1);
         let config = variant("b", &seen).expect("TOML").config;
         assert_eq!(config["tracing"]["sample_rate"].as_float(), Some(0.1));
+        assert_eq!(config["logging"]["sample_rate"].as_float(), Some(0.5));
     }
 }

@@ -17,11 +17,12 @@ use crate::api::AccessLog;
 use crate::config::logging::Access;
 use crate::ids::RequestId;
 use crate::observability::logging::request_span;
-use crate::observability::trace::TraceHandle;
+use crate::observability::trace::{TraceHandle, is_drawn};
 
 /// Ends the span when it is dropped, which is also what happens to a request that nobody waits for.
 pub(super) struct Ending {
     log: AccessLog,
+    id: RequestId,
     span: Span,
     trace: Option<TraceHandle>,
     route: Option<MatchedPath>,
@@ -33,10 +34,22 @@ pub(super) struct Ending {
 /// Begins the span of a request.
 pub(super) fn begin(log: AccessLog, id: RequestId, trace: Option<TraceHandle>, request: &Request) -> Ending {
     let mut text = Uuid::encode_buffer();
-    let id = id.0.hyphenated().encode_lower(&mut text);
-    let span = request_span(id, super::method(request), super::route(request));
+    let span = request_span(
+        id.0.hyphenated().encode_lower(&mut text),
+        super::method(request),
+        super::route(request),
+    );
     let route = request.extensions().get().cloned();
-    Ending { log, span, trace, route, started: Instant::now(), status: CLIENT_CLOSED_REQUEST, ours: false }
+    Ending {
+        log,
+        id,
+        span,
+        trace,
+        route,
+        started: Instant::now(),
+        status: CLIENT_CLOSED_REQUEST,
+        ours: false,
+    }
 }
 
 impl Ending {
@@ -53,11 +66,19 @@ impl Ending {
     }
 }
 
+impl Ending {
+    /// Whether the request is one of the share that is a line. A trace that is exported has its line.
+    fn is_sampled(&self) -> bool {
+        let id = self.trace.as_ref().map_or_else(|| self.id.0.as_u128(), TraceHandle::trace_id);
+        self.log.access == Access::All
+            && (is_drawn(id, self.log.sample_rate) || self.trace.as_ref().is_some_and(TraceHandle::is_kept))
+    }
+}
+
 impl Drop for Ending {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        // Recording writes the span's JSON anew: nobody pays for a line that is not written, and once for one that is.
-        if is_logged(self.log, self.status, self.ours, took) {
+        if is_logged(self.log, self.status, self.ours, took) || self.is_sampled() {
             match &self.trace {
                 Some(trace) => {
                     record_all!(
@@ -74,17 +95,18 @@ impl Drop for Ending {
     }
 }
 
-/// Whether the request is one that the setting names.
+/// Whether the request is one that the setting names, whatever share of the others is a line.
 fn is_logged(log: AccessLog, status: u16, ours: bool, took: Duration) -> bool {
     match log.access {
-        Access::All => true,
-        Access::ErrorsAndSlow => ours || status >= 400 || took >= log.slow_request_threshold,
+        Access::All | Access::ErrorsAndSlow => ours || status >= 400 || took >= log.slow_request_threshold,
         Access::Failures => ours,
     }
 }
 
+/// Of whole nanoseconds, so that it has no more digits than it has: 1.234567, where seconds times a thousand are
+/// 1.2345670000000002, which could be the number of a card and is looked at closely.
 fn millis(took: Duration) -> f64 {
-    took.as_secs_f64() * 1e3
+    took.as_nanos() as f64 / 1e6
 }
 
 #[cfg(test)]
@@ -95,7 +117,8 @@ mod tests {
     fn the_setting_names_the_requests_that_are_logged() {
         let (quick, slow) = (Duration::from_millis(999), Duration::from_secs(1));
         let logged = |access, status, ours, took| {
-            is_logged(AccessLog { access, slow_request_threshold: slow }, status, ours, took)
+            let log = AccessLog { access, sample_rate: 0.0, slow_request_threshold: slow };
+            is_logged(log, status, ours, took)
         };
         for (status, ours, took, errors_and_slow, failures) in [
             (200, false, quick, false, false),
@@ -105,12 +128,9 @@ mod tests {
             (CLIENT_CLOSED_REQUEST, false, quick, true, false),
             (503, true, quick, true, true),
         ] {
-            assert!(logged(Access::All, status, ours, took), "{status} {took:?}");
-            assert_eq!(
-                logged(Access::ErrorsAndSlow, status, ours, took),
-                errors_and_slow,
-                "{status} {took:?}"
-            );
+            for access in [Access::All, Access::ErrorsAndSlow] {
+                assert_eq!(logged(access, status, ours, took), errors_and_slow, "{status} {took:?}");
+            }
             assert_eq!(logged(Access::Failures, status, ours, took), failures, "{status} {took:?}");
         }
     }

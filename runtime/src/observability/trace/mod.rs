@@ -35,6 +35,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::tracing::{Tracing, Variant};
 
 pub use self::record::{Kind, Value};
+pub use self::sampling::is_drawn;
 
 /// A name and what it is of this span.
 pub type Attribute = (&'static str, Value);
@@ -152,6 +153,11 @@ impl TraceHandle {
     /// 32 hexadecimal digits.
     pub fn id(&self) -> String {
         format!("{:032x}", self.0.trace_id())
+    }
+
+    /// The number that [`id`](Self::id) writes.
+    pub fn trace_id(&self) -> u128 {
+        self.0.trace_id()
     }
 
     /// Whether it is exported, as far as is known now.

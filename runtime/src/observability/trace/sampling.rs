@@ -10,20 +10,25 @@ pub(super) struct Sampling {
 }
 
 impl Sampling {
-    /// The share is taken of the trace id's last 56 bits, which are the random ones of level 2 of W3C Trace Context.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "56 bits of which f64 keeps 53: the share is as exact as that"
-    )]
     pub(super) fn decides(self, trace_id: u128, parent: Option<bool>) -> bool {
         if self.follow_parent
             && let Some(sampled) = parent
         {
             return sampled;
         }
-        let drawn = (trace_id & ((1 << 56) - 1)) as f64 / (1u64 << 56) as f64;
-        drawn < self.rate
+        is_drawn(trace_id, self.rate)
     }
+}
+
+/// Whether an id is one of this share of all, 0 to 1: by its last 56 bits, which are the random ones of level 2 of W3C Trace
+/// Context, and random in UUIDs of versions 4 and 7. Of two shares the larger has all ids of the smaller.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "56 bits of which f64 keeps 53: the share is as exact as that"
+)]
+pub fn is_drawn(id: u128, share: f64) -> bool {
+    let drawn = (id & ((1 << 56) - 1)) as f64 / (1u64 << 56) as f64;
+    drawn < share
 }
 
 #[cfg(test)]

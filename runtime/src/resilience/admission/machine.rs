@@ -35,7 +35,7 @@ pub const REMEMBERED: u32 = 40;
 
 /// Of those that are executed this part may wait in an overload before others are refused as they come: enough to have somebody
 /// for each place that becomes free.
-const FEW: usize = 4;
+const FEW: usize = 16;
 
 /// The finest that a timer tells apart.
 const TICK: Duration = Duration::from_millis(1);

@@ -4,65 +4,70 @@
 //! those that find no room are dropped, which is counted and said in the log as soon as there is room again. At the end
 //! what waits is written, for a second at most.
 
-use std::io::{self, Write};
-use std::sync::mpsc;
+mod json;
+mod writer;
+
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Filter, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+use self::json::{Line, Pieces};
+use self::writer::{Lines, Writer};
 use super::masking::{Masking, mask_panics};
 use super::metrics::{self, Counter};
 use crate::config::logging::{Format, Logging};
 
-/// For how long the thread that writes lets lines gather. Who logs into an empty queue has to wake it, which costs more than
-/// the line; so that happens a few hundred times a second at most.
-const GATHER: Duration = Duration::from_millis(5);
 /// How often it is looked whether lines were dropped.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// For how long the end waits for what is still to be written: the library's own patience, 1.1 s, and a bit.
-const END_PATIENCE: Duration = Duration::from_millis(1_500);
+/// For how long the end waits for what is still to be written.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The log of this process. What was logged last may be lost unless this is dropped, at the end.
 #[derive(Debug)]
 pub struct Log {
-    writer: Option<WorkerGuard>,
-    dropped: ErrorCounter,
+    lines: Lines,
+    _writer: Writer,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("start the thread that writes the log")]
+    Thread(#[from] std::io::Error),
+    #[error("there is a log already")]
+    There(#[from] TryInitError),
 }
 
 /// Installs the subscriber of this process, and has the words of panics masked.
 ///
 /// # Errors
-/// When there is one already; it stays.
-pub fn init_logging(config: &Logging) -> Result<Log, TryInitError> {
-    let builder = NonBlockingBuilder::default().lossy(true).thread_name("log");
-    let (lines, writer) =
-        builder.buffered_lines_limit(config.buffer_lines as usize).finish(Gathering::new(io::stdout()));
-    let log = Log { writer: Some(writer), dropped: lines.error_counter() };
-    tracing_subscriber::registry().with(layer(config, lines)).try_init()?;
+/// When there is one already, which stays, or there is no thread for it.
+pub fn init_logging(config: &Logging) -> Result<Log, Error> {
+    let (lines, writer) = Lines::to(std::io::stdout(), config.buffer_lines as usize, END_PATIENCE)?;
+    tracing_subscriber::registry().with(layer(config, lines.clone())).try_init()?;
     mask_panics();
-    Ok(log)
+    Ok(Log { lines, _writer: writer })
 }
 
 impl Log {
     /// Counts and says what is dropped. Has no end.
     pub fn watch(&self, metrics: LogMetrics) -> impl Future<Output = ()> + use<> {
-        let dropped = self.dropped.clone();
+        let log = self.lines.clone();
         async move {
             let mut ticks = tokio::time::interval(WATCH_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut known = 0;
             loop {
                 ticks.tick().await;
-                let in_all = dropped.dropped_lines();
+                let in_all = log.dropped();
                 let lines = in_all.saturating_sub(known);
                 if lines > 0 {
                     known = in_all;
-                    metrics.dropped.inc_by(lines as u64);
+                    metrics.dropped.inc_by(lines);
                     // This line may be dropped itself, which the next one says then.
                     tracing::warn!(
                         lines,
@@ -72,60 +77,6 @@ impl Log {
                 }
             }
         }
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        // The library says on standard output that nobody takes what is on standard output, and waits until that is taken.
-        let (done, wait) = mpsc::channel();
-        let writer = self.writer.take();
-        std::thread::spawn(move || {
-            drop(writer);
-            // Nobody waits any more when this took too long.
-            let _ = done.send(());
-        });
-        // What nobody takes until then is lost: the end of the process does not wait for it.
-        let _ = wait.recv_timeout(END_PATIENCE);
-    }
-}
-
-/// Writes what has gathered at once.
-struct Gathering<W> {
-    writer: W,
-    lines: Vec<u8>,
-}
-
-impl<W> Gathering<W> {
-    fn new(writer: W) -> Self {
-        Self { writer, lines: Vec::new() }
-    }
-}
-
-impl<W: Write> Write for Gathering<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.lines.extend_from_slice(line);
-        // Much is written as it comes: what waits in memory is bounded by the queue alone.
-        if self.lines.len() >= 64 * 1024 {
-            self.write_lines()?;
-        }
-        Ok(line.len())
-    }
-
-    /// The thread calls this when its queue is empty.
-    fn flush(&mut self) -> io::Result<()> {
-        self.write_lines()?;
-        std::thread::sleep(GATHER);
-        Ok(())
-    }
-}
-
-impl<W: Write> Gathering<W> {
-    fn write_lines(&mut self) -> io::Result<()> {
-        let written = self.writer.write_all(&self.lines).and_then(|()| self.writer.flush());
-        // What could not be written is gone; nobody could be told.
-        self.lines.clear();
-        written
     }
 }
 
@@ -161,25 +112,23 @@ where
     }
 }
 
+/// `filter` is asked about callsites and not about each span that is entered and left: nobody else has a layer of spans.
 fn filtered<W, F>(config: &Logging, writer: W, filter: F) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
-    F: Filter<Registry> + Send + Sync + 'static,
+    F: Layer<Registry> + Send + Sync + 'static,
 {
     // A request writes its line at its end itself. A closing span would look at the clock each time it is entered and left,
     // and cannot be silenced for those that are not to be logged.
+    let source_location = config.source_location;
     let base = fmt::layer().with_writer(Masking(writer)).with_target(true);
-    let base = base.with_file(config.source_location).with_line_number(config.source_location);
+    let base = base.with_file(source_location).with_line_number(source_location);
     match config.format {
-        Format::Json => base
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_filter(filter)
-            .boxed(),
-        Format::Pretty => base.pretty().with_filter(filter).boxed(),
-        Format::Compact => base.compact().with_ansi(false).with_filter(filter).boxed(),
+        Format::Json => {
+            filter.and_then(base.fmt_fields(Pieces).event_format(Line { source_location })).boxed()
+        }
+        Format::Pretty => filter.and_then(base.pretty()).boxed(),
+        Format::Compact => filter.and_then(base.compact().with_ansi(false)).boxed(),
     }
 }
 
