@@ -38,10 +38,13 @@ const COLUMNS: [Column; 6] = [
     ("rss_mb", "resident memory, MB", |sample| sample.rss_mb),
 ];
 
+/// A column of the mix.
+type ColumnOfMix = (&'static str, fn(&Sample) -> f64);
+
 /// Parts of the load that the profiles and scenarios of the shop have in common, and what is told of a request of it.
 const MIX: [(Operation, f64); 3] =
     [(Operation::Products, 0.4), (Operation::Order, 0.3), (Operation::CreateOrder, 0.3)];
-const COLUMNS_OF_MIX: [(&str, fn(&Sample) -> f64); 2] = [
+const COLUMNS_OF_MIX: [ColumnOfMix; 2] = [
     ("server CPU ms a request", |sample| sample.server_cpu_ms),
     ("server and PostgreSQL CPU ms a request", |sample| sample.server_cpu_ms + sample.postgres_cpu_ms),
 ];
