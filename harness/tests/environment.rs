@@ -77,6 +77,15 @@ fn is_zombie(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
+/// What was dropped is killed at once; its entry is closed by whoever reaps it, a moment later.
+async fn closes(run_folder: &Path) {
+    until("the ledger closes", async || {
+        let open = ledger::read(&run_folder.join("ledger.jsonl")).expect("ledger").open;
+        if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
+    })
+    .await;
+}
+
 fn assert_gone(run_folder: &Path) {
     let processes = processes(run_folder);
     for (pid, start_ticks) in processes {
@@ -160,11 +169,7 @@ async fn a_panic_leaves_nothing() -> Ran {
         Err(error) => assert!(error.is_panic()),
     }
     assert!(!processes(run.folder()).is_empty());
-    until("the ledger closes", async || {
-        let open = ledger::read(&run.folder().join("ledger.jsonl")).expect("ledger").open;
-        if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
-    })
-    .await;
+    closes(run.folder()).await;
     assert_gone(run.folder());
     Ok(())
 }
@@ -175,6 +180,7 @@ async fn an_interrupt_while_it_comes_up_leaves_nothing() -> Ran {
     run.cancel().cancel();
     let result = Environment::up(&run, request(BackendChoice::Process)).await;
     assert!(matches!(result, Err(Error::Interrupted)));
+    closes(run.folder()).await;
     assert_gone(run.folder());
     Ok(())
 }
