@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use pool::{Lease, Pool};
 
 use crate::error::Classify;
+use crate::observability::logging::millis;
 use crate::observability::trace::{self, Attribute, Kind};
 use crate::resilience::dependency::{Dependency, Refused};
 use crate::resilience::retry::{Failed, Policy, Strategy};
@@ -138,7 +139,7 @@ impl Postgres {
             let took = started.elapsed();
             if took >= limit {
                 let statement = sql.map_or("", |sql| sql);
-                let duration_ms = took.as_secs_f64() * 1e3;
+                let duration_ms = millis(took);
                 tracing::warn!(duration_ms, statement, failed = result.is_err(), "slow query");
             }
         }

@@ -16,7 +16,7 @@ use super::metrics::{CLIENT_CLOSED_REQUEST, is_ours};
 use crate::api::AccessLog;
 use crate::config::logging::Access;
 use crate::ids::RequestId;
-use crate::observability::logging::request_span;
+use crate::observability::logging::{millis, request_span};
 use crate::observability::trace::{TraceHandle, is_drawn};
 
 /// Ends the span when it is dropped, which is also what happens to a request that nobody waits for.
@@ -101,12 +101,6 @@ fn is_logged(log: AccessLog, status: u16, ours: bool, took: Duration) -> bool {
         Access::All | Access::ErrorsAndSlow => ours || status >= 400 || took >= log.slow_request_threshold,
         Access::Failures => ours,
     }
-}
-
-/// Of whole nanoseconds, so that it has no more digits than it has: 1.234567, where seconds times a thousand are
-/// 1.2345670000000002, which could be the number of a card and is looked at closely.
-fn millis(took: Duration) -> f64 {
-    took.as_nanos() as f64 / 1e6
 }
 
 #[cfg(test)]

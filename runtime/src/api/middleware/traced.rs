@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::metrics::{CLIENT_CLOSED_REQUEST, is_ours};
 use crate::ids::RequestId;
+use crate::observability::logging::millis;
 use crate::observability::trace::context::TraceContext;
 use crate::observability::trace::{Attribute, Kind, Root, TraceHandle, Tracer, Value};
 
@@ -105,7 +106,7 @@ impl Told {
             ("http.request_id", self.id.0.to_string().into()),
             ("http.trace_id", trace.id().into()),
             ("http.status_code", Value::Int(self.status.into())),
-            ("http.duration_ms", Value::Float(self.started.elapsed().as_secs_f64() * 1e3)),
+            ("http.duration_ms", Value::Float(millis(self.started.elapsed()))),
         ];
         if let Some(size) = self.size {
             attributes.push(("http.response_size", Value::Int(size.try_into().unwrap_or(i64::MAX))));

@@ -145,3 +145,9 @@ pub fn request_span(request_id: &str, method: &str, path: &str) -> tracing::Span
         trace_id = tracing::field::Empty,
     )
 }
+
+/// How long something took, as a line says it. Of whole nanoseconds, so that it has no more digits than it has: 1.234567, where
+/// seconds times a thousand are 1.2345670000000002, which could be the number of a card and is looked at closely.
+pub fn millis(took: Duration) -> f64 {
+    took.as_nanos() as f64 / 1e6
+}
