@@ -106,7 +106,7 @@ pub async fn a_limit_that_the_kernel_keeps_is_seen_when_it_comes_near_and_when_i
     let folder = tempfile::tempdir().expect("a folder");
     let toml = format!(
         "[server]\nbind_address = \"127.0.0.1:0\"\n[graphql]\nschema = {SCHEMA:?}\n\
-         [backpressure]\nqueue_rejection_policy = \"adaptive\"\nmemory_threshold_percent = 80\n"
+         [backpressure]\nqueue_rejection_policy = \"adaptive\"\nmemory_threshold_percent = 40\n"
     );
     std::fs::write(folder.path().join("fraiseql.toml"), toml).expect("written");
     let stores = [
@@ -157,9 +157,10 @@ pub async fn a_limit_that_the_kernel_keeps_is_seen_when_it_comes_near_and_when_i
         .await;
     };
     is("without a limit it serves", (200, false, "none")).await;
-    group.set_limit(group.used() * 100 / 90);
-    is("nine tenths are used", (429, true, "OUT_OF_MEMORY")).await;
-    group.set_limit(group.used() * 4);
-    is("a quarter is used", (200, false, "none")).await;
+    // Half of it is free: with a tenth, some 3 MB, the kernel killed the server in the middle of an answer.
+    group.set_limit(group.used() * 2);
+    is("half is used", (429, true, "OUT_OF_MEMORY")).await;
+    group.set_limit(group.used() * 8);
+    is("an eighth is used", (200, false, "none")).await;
     drop(server);
 }
