@@ -43,7 +43,7 @@ use crate::observability::metrics::Metrics;
 use crate::observability::trace::Tracer;
 use crate::observability::trace::export::Exporter;
 use crate::outbox::metrics::OutboxMetrics;
-use crate::outbox::{Gate, Relay};
+use crate::outbox::{self, Gate, Relay};
 use crate::queue::Queue;
 use crate::queue::fallback::Fallback;
 use crate::queue::metrics::QueueMetrics;
@@ -219,7 +219,10 @@ impl AppState {
             poll_interval: config.outbox.poll_interval,
             batch: config.outbox.batch,
             degraded: degradations.component("events", "events wait in the outbox"),
-            max_pending: config.outbox.max_pending.into(),
+            bounds: outbox::Bounds {
+                events_max: config.outbox.max_pending.into(),
+                bytes_max: config.outbox.max_bytes.as_u64(),
+            },
             gate,
             tracer: tracer.clone(),
         };

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::error::Error;
 use self::metrics::OutboxMetrics;
-use self::store::Event;
+use self::store::{Event, Pending};
 use crate::error::{Classify, chain};
 use crate::ids::EventId;
 use crate::observability::trace::context::TraceContext;
@@ -36,6 +36,8 @@ const CONCURRENCY: usize = 64;
 const LEASE: Duration = Duration::from_secs(10);
 const ERROR_PAUSE_MAX: Duration = Duration::from_secs(1);
 const MEASURE_PERIOD: Duration = Duration::from_secs(1);
+/// Between two measurements so many times as long as one takes.
+const MEASURE_SPARING: u32 = 20;
 
 /// What became of claimed events and is not in their rows, because the database failed just then. It is told before
 /// anything new is claimed: otherwise they wait for their lease to end, and those that the stream has are sent twice.
@@ -60,18 +62,27 @@ pub struct Relay {
     pub batch: u32,
     /// Told when the stream takes no events, and when it does again.
     pub degraded: Component,
-    /// So many events may wait.
-    pub max_pending: u64,
+    /// How much may wait.
+    pub bounds: Bounds,
     /// Shut while more do.
     pub gate: Gate,
     /// Goes on with the traces of who wrote the events.
     pub tracer: Tracer,
 }
 
+/// What may wait for the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Events.
+    pub events_max: u64,
+    /// Bytes of the database's disk.
+    pub bytes_max: u64,
+}
+
 /// Whether an event may be added: the outbox lives in the database, and must not fill its disk while NATS is away. Open
 /// at first. Clones share it.
 ///
-/// It follows the count of the waiting events, which is taken once a second, so that some more may come.
+/// It follows what waits, which is measured once a second, and less often where that takes long; so some more may come.
 #[derive(Debug, Clone, Default)]
 pub struct Gate {
     shut: Arc<AtomicBool>,
@@ -83,18 +94,22 @@ impl Gate {
         self.shut.load(Ordering::Relaxed)
     }
 
-    fn follow(&self, pending: i64, max_pending: u64) {
-        let shut = u64::try_from(pending).is_ok_and(|pending| pending > max_pending);
-        if self.shut.swap(shut, Ordering::Relaxed) != shut {
-            if shut {
-                tracing::error!(
-                    pending,
-                    max_pending,
-                    "the outbox is full: what would add an event is refused"
-                );
-            } else {
-                tracing::info!(pending, max_pending, "the outbox takes events again");
-            }
+    fn follow(&self, Pending { events, bytes }: Pending, Bounds { events_max, bytes_max }: Bounds) {
+        let above = |found: i64, most: u64| u64::try_from(found).is_ok_and(|found| found > most);
+        let shut = above(events, events_max) || above(bytes, bytes_max);
+        if self.shut.swap(shut, Ordering::Relaxed) == shut {
+            return;
+        }
+        if shut {
+            tracing::error!(
+                events,
+                events_max,
+                bytes,
+                bytes_max,
+                "the outbox is full: what would add an event is refused"
+            );
+        } else {
+            tracing::info!(events, bytes, "the outbox takes events again");
         }
     }
 }
@@ -124,19 +139,23 @@ impl Relay {
         }
     }
 
-    /// Keeps the gauge of waiting events up to date. Runs until `cancel`.
+    /// Keeps the gauges of waiting events up to date. Runs until `cancel`.
     pub async fn measure(&self, cancel: CancellationToken) {
         loop {
+            let started = Instant::now();
             match store::pending(&self.postgres).await {
                 Ok(pending) => {
-                    self.metrics.pending.set(pending);
-                    self.gate.follow(pending, self.max_pending);
+                    self.metrics.pending.set(pending.events);
+                    self.metrics.pending_bytes.set(pending.bytes);
+                    self.gate.follow(pending, self.bounds);
                 }
-                Err(error) => tracing::debug!(error = %chain(&error), "could not count the outbox"),
+                Err(error) => tracing::debug!(error = %chain(&error), "could not measure the outbox"),
             }
+            // A million events are read in a second or more: that must not be all that the database does.
+            let pause = MEASURE_PERIOD.max(started.elapsed() * MEASURE_SPARING);
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(MEASURE_PERIOD) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -266,11 +285,12 @@ mod tests {
 
     #[test]
     fn the_gate_is_shut_while_more_wait_than_may() {
-        let gate = Gate::default();
-        let seen = [0, 3, 4, 100, 3].map(|pending| {
-            gate.follow(pending, 3);
+        let (gate, bounds) = (Gate::default(), Bounds { events_max: 3, bytes_max: 1000 });
+        let waiting = [(0, 0), (3, 1000), (4, 1000), (100, 90_000), (3, 1001), (1, 1001), (3, 999)];
+        let seen = waiting.map(|(events, bytes)| {
+            gate.follow(Pending { events, bytes }, bounds);
             gate.is_shut()
         });
-        assert_eq!(seen, [false, false, true, true, false]);
+        assert_eq!(seen, [false, false, true, true, true, true, false]);
     }
 }

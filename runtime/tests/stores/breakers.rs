@@ -101,7 +101,16 @@ pub async fn what_works_by_its_fallback_is_told_and_taken_back(stage: Arc<Stage>
 }
 
 pub async fn a_full_outbox_refuses_what_would_add_an_event_and_nothing_else(stage: Arc<Stage>) {
-    let mut shop = Shop::open_with(&stage, "outbox.max_pending = 3").await;
+    full_outbox(&stage, "outbox.max_pending = 3").await;
+}
+
+pub async fn an_outbox_that_takes_its_share_of_the_disk_is_full(stage: Arc<Stage>) {
+    // The shop's events take some 450 bytes each.
+    full_outbox(&stage, "outbox.max_bytes = \"1KiB\"").await;
+}
+
+async fn full_outbox(stage: &Arc<Stage>, setting: &str) {
+    let mut shop = Shop::open_with(stage, setting).await;
     shop.start(&["outbox-relay", "outbox-gauge"]);
     let cut = shop.nats.cut().await;
     eventually("the outbox is full", async || match shop.place(order(&[(1, 1)])).await {
@@ -110,8 +119,10 @@ pub async fn a_full_outbox_refuses_what_would_add_an_event_and_nothing_else(stag
     })
     .await;
     let orders = shop.rows("orders").await;
-    assert!(orders > 3, "{orders}");
+    assert!(orders > 2, "{orders}");
     assert_eq!(shop.place(order(&[(1, 1)])).await.expect_err("refused").code, "SERVICE_DEGRADED");
+    let each = shop.metric("outbox_pending_bytes") / shop.metric("outbox_pending");
+    assert!((200.0..2_000.0).contains(&each), "{each} bytes an event");
     assert_eq!(shop.rows("orders").await, orders, "nothing was done");
     assert_eq!(shop.answer(PRODUCT).await["data"]["product"]["id"], "1");
     cut.heal().await;

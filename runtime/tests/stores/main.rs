@@ -114,7 +114,8 @@ fn all() -> Vec<(&'static str, Start)> {
             ten_faults_open_the_breaker_of_the_database_and_it_closes_by_itself,
             a_server_without_callers_finds_out_by_its_health_check,
             what_works_by_its_fallback_is_told_and_taken_back,
-            a_full_outbox_refuses_what_would_add_an_event_and_nothing_else;
+            a_full_outbox_refuses_what_would_add_an_event_and_nothing_else,
+            an_outbox_that_takes_its_share_of_the_disk_is_full;
         differential_test:
             every_planted_bug_is_seen,
             seeds_that_found_a_difference_find_none,
