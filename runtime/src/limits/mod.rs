@@ -102,6 +102,19 @@ struct Inner {
     start: Instant,
 }
 
+/// A request that this replica would let in. What it took here is given back when it is dropped before [`LetIn::confirm`] has
+/// let it in: then it was not executed.
+#[must_use = "all replicas together have not been asked yet"]
+pub struct LetIn {
+    limits: Limits,
+    client: Client,
+    quotas: Vec<(Limit, Ask)>,
+    /// What this replica says of the quotas, and when it did.
+    own: Option<(Answer, Duration)>,
+    /// Of the limit of all clients together.
+    everybody: Option<Ask>,
+}
+
 /// What a request may still cost when more is known of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Ticket {
@@ -147,6 +160,14 @@ impl Limits {
     /// # Errors
     /// When it is over a limit.
     pub async fn request(&self, client: &Client, route: &str, writes: bool) -> Result<Option<Told>, Refusal> {
+        self.receive(client, route, writes).await?.confirm().await
+    }
+
+    /// The part of [`request`](Self::request) that asks nobody else. It may have waited for its turn.
+    ///
+    /// # Errors
+    /// When it is over a limit of this replica, or over a quota here already.
+    pub async fn receive(&self, client: &Client, route: &str, writes: bool) -> Result<LetIn, Refusal> {
         let inner = &self.shared;
         let second = inner.policy.client_second();
         let wait = match second {
@@ -154,20 +175,54 @@ impl Limits {
             None => Duration::ZERO,
         };
         let quotas = inner.policy.quotas(Request { tier: client.tier, route, writes });
-        let told = if quotas.is_empty() { None } else { Some(inner.quotas(client, &quotas).await?) };
+        let own = if quotas.is_empty() { None } else { Some(inner.own(client, &quotas)?) };
+        let mut let_in = LetIn { limits: self.clone(), client: client.clone(), quotas, own, everybody: None };
         let ask = inner.policy.global_second();
         let global = inner.second(Limit::GlobalSecond, &inner.everybody, client, ask, EVERYBODY)?;
+        let_in.everybody = Some(ask);
         let wait = wait.max(global);
         if !wait.is_zero() {
             inner.metrics.delayed();
             tokio::time::sleep(wait).await;
         }
-        Ok(told)
+        Ok(let_in)
     }
 
     /// For what is learnt of the request later.
     pub fn ticket(&self, client: &Client, route: &str) -> Ticket {
         Ticket { limits: self.clone(), client: client.clone(), route: route.into() }
+    }
+}
+
+impl LetIn {
+    /// Asks all replicas together, for the request is about to be executed; a quota that it counts towards is told.
+    ///
+    /// # Errors
+    /// When it is over a quota.
+    pub async fn confirm(mut self) -> Result<Option<Told>, Refusal> {
+        let Some((own, when)) = self.own else {
+            self.everybody = None;
+            return Ok(None);
+        };
+        let limits = self.limits.clone();
+        let told = limits.shared.together(&self.client, &self.quotas, own, when).await;
+        // What was taken of the quotas is settled, whatever the answer is.
+        self.own = None;
+        let told = told?;
+        self.everybody = None;
+        Ok(Some(told))
+    }
+}
+
+impl Drop for LetIn {
+    fn drop(&mut self) {
+        let inner = &self.limits.shared;
+        if let Some((_, when)) = self.own {
+            inner.memory.give_back(&self.client.key, &asks(&self.quotas), when);
+        }
+        if let Some(ask) = self.everybody {
+            inner.everybody.give_back(EVERYBODY, &[ask], inner.now());
+        }
     }
 }
 
@@ -179,7 +234,10 @@ impl Ticket {
     pub async fn writes(&self) -> Result<(), Refusal> {
         let inner = &self.limits.shared;
         match inner.policy.writes(self.client.tier) {
-            Some(quota) => inner.quotas(&self.client, &[quota]).await.map(|_| ()),
+            Some(quota) => {
+                let (own, when) = inner.own(&self.client, &[quota])?;
+                inner.together(&self.client, &[quota], own, when).await.map(|_| ())
+            }
             None => Ok(()),
         }
     }
@@ -220,19 +278,34 @@ impl Inner {
         answer.taken.map_err(|refused| self.refuse(client, told(limit, ask, answer), refused))
     }
 
-    async fn quotas(&self, client: &Client, quotas: &[(Limit, Ask)]) -> Result<Told, Refusal> {
-        let asks: Vec<Ask> = quotas.iter().map(|(_, ask)| *ask).collect();
-        let answer = self.decide(&client.key, &asks).await;
-        let (limit, ask) = quotas[answer.at];
-        let told = told(limit, ask, answer);
+    /// What this replica says for itself, which costs nothing and spares Redis who is over anyway.
+    fn own(&self, client: &Client, quotas: &[(Limit, Ask)]) -> Result<(Answer, Duration), Refusal> {
+        let now = self.now();
+        let own = self.memory.take(&client.key, &asks(quotas), now);
+        match own.taken {
+            Ok(_) => Ok((own, now)),
+            Err(refused) => {
+                self.metrics.decided_in_memory();
+                Err(self.refuse(client, told_of(quotas, own), refused))
+            }
+        }
+    }
+
+    /// What all replicas together say of what this one took `when` it did.
+    async fn together(
+        &self,
+        client: &Client,
+        quotas: &[(Limit, Ask)],
+        own: Answer,
+        when: Duration,
+    ) -> Result<Told, Refusal> {
+        let answer = self.decide(&client.key, &asks(quotas), own, when).await;
+        let told = told_of(quotas, answer);
         answer.taken.map(|_| told).map_err(|refused| self.refuse(client, told, refused))
     }
 
-    /// First this replica for itself, which costs nothing and spares Redis who is over anyway, then all together.
-    async fn decide(&self, client: &str, asks: &[Ask]) -> Answer {
-        let now = self.now();
-        let own = self.memory.take(client, asks, now);
-        let Some((shared, breaker)) = self.redis.as_ref().filter(|_| own.taken.is_ok()) else {
+    async fn decide(&self, client: &str, asks: &[Ask], own: Answer, when: Duration) -> Answer {
+        let Some((shared, breaker)) = &self.redis else {
             self.metrics.decided_in_memory();
             return own;
         };
@@ -241,7 +314,7 @@ impl Inner {
                 self.degraded.restored();
                 self.metrics.decided_by_redis();
                 if answer.taken.is_err() {
-                    self.memory.give_back(client, asks, now);
+                    self.memory.give_back(client, asks, when);
                 }
                 answer
             }
@@ -251,10 +324,10 @@ impl Inner {
                 }
                 self.degraded.degraded("redis does not answer in time");
                 self.metrics.decided_in_memory();
-                self.memory.give_back(client, asks, now);
+                self.memory.give_back(client, asks, when);
                 let part: Vec<Ask> =
                     asks.iter().map(|ask| Ask { rule: ask.rule.share_of(self.replicas), ..*ask }).collect();
-                self.memory.take(client, &part, now)
+                self.memory.take(client, &part, self.now())
             }
         }
     }
@@ -264,6 +337,15 @@ impl Inner {
         tracing::debug!(client = %client.key, limit = told.limit.label(), "over a limit");
         Refusal { told, retry_after: refused.retry_after.unwrap_or(told.window) }
     }
+}
+
+fn asks(quotas: &[(Limit, Ask)]) -> Vec<Ask> {
+    quotas.iter().map(|(_, ask)| *ask).collect()
+}
+
+fn told_of(quotas: &[(Limit, Ask)], answer: Answer) -> Told {
+    let (limit, ask) = quotas[answer.at];
+    told(limit, ask, answer)
 }
 
 fn told(limit: Limit, ask: Ask, answer: Answer) -> Told {

@@ -275,6 +275,7 @@ fn all() -> Vec<(&'static str, Start)> {
             mutations_are_limited_while_reads_go_on,
             operations_of_a_socket_count,
             a_request_over_the_cap_waits_and_its_body_with_it,
+            who_gets_no_place_costs_no_quota_and_asks_nobody,
             a_full_queue_refuses;
         subscriptions:
             an_order_is_told_to_every_subscriber_as_it_selected,

@@ -1,4 +1,5 @@
-//! Who comes in: first the limits of callers, then a place among the requests that are executed, waited for if there is none.
+//! Who comes in: first the limits of callers as this replica knows them, then a place among the requests that are executed, waited for if
+//! there is none, then the quotas that all replicas share.
 //!
 //! Promises: every route has it but those that tell how the server is; a refusal says why in its code, when to come back in
 //! `Retry-After`, and how a quota stands in `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), as
@@ -26,7 +27,7 @@ use crate::app_state::AppState;
 use crate::config::auth::Tier;
 use crate::error::ErrorKind;
 use crate::limits::client::Client;
-use crate::limits::{Limits, Refusal, Ticket, Told};
+use crate::limits::{LetIn, Limits, Refusal, Ticket, Told};
 use crate::resilience::admission::{Admission, Permit, Reason, Received, Rejected};
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::Caller;
@@ -110,33 +111,27 @@ impl Gate {
         {
             return refuse(request, route, Denied::Busy(rejected)).await;
         }
-        let (client, told) = match self.limit(&mut request, route).await {
-            Ok(let_in) => let_in,
+        let (client, let_in) = match self.limit(&mut request, route).await {
+            Ok(received) => received,
             Err(refusal) => return refuse(request, route, Denied::Limit(refusal)).await,
         };
-        let mut response = if route.starts_with(ADMIN) {
-            answer(request).await
-        } else {
-            self.admit(request, route, &client, answer).await
-        };
-        // A limit that was met later says more.
-        if let Some(told) = told
-            && !response.headers().contains_key(&RATE_LIMIT)
-        {
-            tell(&told, response.headers_mut());
+        if route.starts_with(ADMIN) {
+            return self.execute(None, let_in, request, route, answer).await;
         }
-        response
+        self.admit(request, route, (&client, let_in), answer).await
     }
 
-    async fn limit(&self, request: &mut Request, route: &str) -> Result<(Arc<str>, Option<Told>), Refusal> {
+    /// Whose request it is, and that this replica would let it in.
+    async fn limit(&self, request: &mut Request, route: &str) -> Result<(Client, Option<LetIn>), Refusal> {
         let Shared { keys, limits, admission, monitor, .. } = &*self.shared;
         let caller = caller(keys, request.headers());
         let peer = request.extensions().get::<Connection>().and_then(|connection| connection.peer);
         let client = client(limits.as_ref(), caller.as_ref(), peer, request.headers());
-        let told = match limits {
+        let let_in = match limits {
             Some(limits) => {
-                let asked = limits.request(&client, route, writes(request.method(), route)).await;
-                asked.inspect_err(|_| monitor.record(SecurityEvent::RateLimited, Some(&client.key)))?
+                let received = limits.receive(&client, route, writes(request.method(), route)).await;
+                let refused = |_: &Refusal| monitor.record(SecurityEvent::RateLimited, Some(&client.key));
+                Some(received.inspect_err(refused)?)
             }
             None => None,
         };
@@ -145,22 +140,24 @@ impl Gate {
         let pass = Pass { limits, admission: admission.clone(), client: client.key.clone(), route };
         request.extensions_mut().insert(Identified(caller));
         request.extensions_mut().insert(pass);
-        Ok((client.key, told))
+        Ok((client, let_in))
     }
 
     async fn admit<F>(
         &self,
         request: Request,
         route: &str,
-        client: &Arc<str>,
+        (client, let_in): (&Client, Option<LetIn>),
         answer: impl FnOnce(Request) -> F,
     ) -> Response
     where
         F: Future<Output = Response>,
     {
         let Shared { admission, hold, .. } = &*self.shared;
-        let waiting = match admission.receive(client) {
-            Ok(Received::Enters(permit)) => return holding(permit, answer(request)).await,
+        let waiting = match admission.receive(&client.key) {
+            Ok(Received::Enters(permit)) => {
+                return self.execute(Some(permit), let_in, request, route, answer).await;
+            }
             Ok(Received::Waits(waiting)) => waiting,
             Err(rejected) => return refuse(request, route, Denied::Busy(rejected)).await,
         };
@@ -169,7 +166,7 @@ impl Gate {
             .filter(|_| !request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         let Some(hold) = hold else {
             return match waiting.turn().await {
-                Ok(permit) => holding(permit, answer(request)).await,
+                Ok(permit) => self.execute(Some(permit), let_in, request, route, answer).await,
                 Err(rejected) => refuse(request, route, Denied::Busy(rejected)).await,
             };
         };
@@ -194,9 +191,48 @@ impl Gate {
             None => read.await,
         };
         match held {
-            Ok(held) => holding(permit, answer(Request::from_parts(parts, held.into_body()))).await,
+            Ok(held) => {
+                let request = Request::from_parts(parts, held.into_body());
+                self.execute(Some(permit), let_in, request, route, answer).await
+            }
             Err(error) => self.not_held(&parts.headers, route, error),
         }
+    }
+
+    /// Answers a request that has its place, if all replicas together let it in.
+    async fn execute<F>(
+        &self,
+        permit: Option<Permit>,
+        let_in: Option<LetIn>,
+        request: Request,
+        route: &str,
+        answer: impl FnOnce(Request) -> F,
+    ) -> Response
+    where
+        F: Future<Output = Response>,
+    {
+        let told = match let_in {
+            Some(let_in) => let_in.confirm().await,
+            None => Ok(None),
+        };
+        let told = match told {
+            Ok(told) => told,
+            Err(refusal) => {
+                drop(permit);
+                let pass = request.extensions().get::<Pass>();
+                self.shared.monitor.record(SecurityEvent::RateLimited, pass.map(|pass| &*pass.client));
+                return refuse(request, route, Denied::Limit(refusal)).await;
+            }
+        };
+        let mut response = answer(request).await;
+        drop(permit);
+        // A limit that was met later says more.
+        if let Some(told) = told
+            && !response.headers().contains_key(&RATE_LIMIT)
+        {
+            tell(&told, response.headers_mut());
+        }
+        response
     }
 
     fn not_held(&self, headers: &HeaderMap, route: &str, error: hold::Error) -> Response {
@@ -320,12 +356,6 @@ fn client(
 /// Of GraphQL it is known when the operation has been read.
 fn writes(method: &Method, route: &str) -> bool {
     route != graphql::PATH && !method.is_safe()
-}
-
-async fn holding(permit: Permit, answer: impl Future<Output = Response>) -> Response {
-    let response = answer.await;
-    drop(permit);
-    response
 }
 
 async fn refuse(request: Request, route: &str, why: Denied) -> Response {
