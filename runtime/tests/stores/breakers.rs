@@ -101,12 +101,12 @@ pub async fn what_works_by_its_fallback_is_told_and_taken_back(stage: Arc<Stage>
 }
 
 pub async fn a_full_outbox_refuses_what_would_add_an_event_and_nothing_else(stage: Arc<Stage>) {
-    full_outbox(&stage, "outbox.max_pending = 3").await;
+    Box::pin(full_outbox(&stage, "outbox.max_pending = 3")).await;
 }
 
 pub async fn an_outbox_that_takes_its_share_of_the_disk_is_full(stage: Arc<Stage>) {
     // The shop's events take some 450 bytes each.
-    full_outbox(&stage, "outbox.max_bytes = \"1KiB\"").await;
+    Box::pin(full_outbox(&stage, "outbox.max_bytes = \"1KiB\"")).await;
 }
 
 async fn full_outbox(stage: &Arc<Stage>, setting: &str) {

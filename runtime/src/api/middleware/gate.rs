@@ -8,6 +8,7 @@
 //! nothing but itself.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,14 +116,39 @@ impl Gate {
             Ok(received) => received,
             Err(refusal) => return refuse(request, route, Denied::Limit(refusal)).await,
         };
-        if route.starts_with(ADMIN) {
-            return self.execute(None, let_in, request, route, answer).await;
+        let (permit, request) = if route.starts_with(ADMIN) {
+            (None, request)
+        } else {
+            match self.place(request, route, &client).await {
+                ControlFlow::Continue((permit, request)) => (Some(permit), request),
+                ControlFlow::Break(refused) => return refused,
+            }
+        };
+        let confirmed = match let_in {
+            Some(let_in) => let_in.confirm().await,
+            None => Ok(None),
+        };
+        let told = match confirmed {
+            Ok(told) => told,
+            Err(refusal) => {
+                drop(permit);
+                self.shared.monitor.record(SecurityEvent::RateLimited, Some(&client));
+                return refuse(request, route, Denied::Limit(refusal)).await;
+            }
+        };
+        let mut response = answer(request).await;
+        drop(permit);
+        // A limit that was met later says more.
+        if let Some(told) = told
+            && !response.headers().contains_key(&RATE_LIMIT)
+        {
+            tell(&told, response.headers_mut());
         }
-        self.admit(request, route, (&client, let_in), answer).await
+        response
     }
 
     /// Whose request it is, and that this replica would let it in.
-    async fn limit(&self, request: &mut Request, route: &str) -> Result<(Client, Option<LetIn>), Refusal> {
+    async fn limit(&self, request: &mut Request, route: &str) -> Result<(Arc<str>, Option<LetIn>), Refusal> {
         let Shared { keys, limits, admission, monitor, .. } = &*self.shared;
         let caller = caller(keys, request.headers());
         let peer = request.extensions().get::<Connection>().and_then(|connection| connection.peer);
@@ -140,34 +166,31 @@ impl Gate {
         let pass = Pass { limits, admission: admission.clone(), client: client.key.clone(), route };
         request.extensions_mut().insert(Identified(caller));
         request.extensions_mut().insert(pass);
-        Ok((client, let_in))
+        Ok((client.key, let_in))
     }
 
-    async fn admit<F>(
+    /// A place for the request, or the answer that there is none. What was read of the request meanwhile is in it.
+    async fn place(
         &self,
         request: Request,
         route: &str,
-        (client, let_in): (&Client, Option<LetIn>),
-        answer: impl FnOnce(Request) -> F,
-    ) -> Response
-    where
-        F: Future<Output = Response>,
-    {
+        client: &Arc<str>,
+    ) -> ControlFlow<Response, (Permit, Request)> {
         let Shared { admission, hold, .. } = &*self.shared;
-        let waiting = match admission.receive(&client.key) {
-            Ok(Received::Enters(permit)) => {
-                return self.execute(Some(permit), let_in, request, route, answer).await;
-            }
+        let waiting = match admission.receive(client) {
+            Ok(Received::Enters(permit)) => return ControlFlow::Continue((permit, request)),
             Ok(Received::Waits(waiting)) => waiting,
-            Err(rejected) => return refuse(request, route, Denied::Busy(rejected)).await,
+            Err(rejected) => {
+                return ControlFlow::Break(refuse(request, route, Denied::Busy(rejected)).await);
+            }
         };
         let hold = hold
             .as_ref()
             .filter(|_| !request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         let Some(hold) = hold else {
             return match waiting.turn().await {
-                Ok(permit) => self.execute(Some(permit), let_in, request, route, answer).await,
-                Err(rejected) => refuse(request, route, Denied::Busy(rejected)).await,
+                Ok(permit) => ControlFlow::Continue((permit, request)),
+                Err(rejected) => ControlFlow::Break(refuse(request, route, Denied::Busy(rejected)).await),
             };
         };
         let (parts, body) = request.into_parts();
@@ -178,12 +201,14 @@ impl Gate {
             turn = turn.as_mut() => (turn, None),
             held = read.as_mut() => match held {
                 Ok(held) => (turn.await, Some(held)),
-                Err(error) => return self.not_held(&parts.headers, route, error),
+                Err(error) => return ControlFlow::Break(self.not_held(&parts.headers, route, error)),
             },
         };
         let permit = match turn {
             Ok(permit) => permit,
-            Err(rejected) => return denied(route, &parts.headers, Denied::Busy(rejected)),
+            Err(rejected) => {
+                return ControlFlow::Break(denied(route, &parts.headers, Denied::Busy(rejected)));
+            }
         };
         let held = match held {
             Some(held) => Ok(held),
@@ -191,48 +216,9 @@ impl Gate {
             None => read.await,
         };
         match held {
-            Ok(held) => {
-                let request = Request::from_parts(parts, held.into_body());
-                self.execute(Some(permit), let_in, request, route, answer).await
-            }
-            Err(error) => self.not_held(&parts.headers, route, error),
+            Ok(held) => ControlFlow::Continue((permit, Request::from_parts(parts, held.into_body()))),
+            Err(error) => ControlFlow::Break(self.not_held(&parts.headers, route, error)),
         }
-    }
-
-    /// Answers a request that has its place, if all replicas together let it in.
-    async fn execute<F>(
-        &self,
-        permit: Option<Permit>,
-        let_in: Option<LetIn>,
-        request: Request,
-        route: &str,
-        answer: impl FnOnce(Request) -> F,
-    ) -> Response
-    where
-        F: Future<Output = Response>,
-    {
-        let told = match let_in {
-            Some(let_in) => let_in.confirm().await,
-            None => Ok(None),
-        };
-        let told = match told {
-            Ok(told) => told,
-            Err(refusal) => {
-                drop(permit);
-                let pass = request.extensions().get::<Pass>();
-                self.shared.monitor.record(SecurityEvent::RateLimited, pass.map(|pass| &*pass.client));
-                return refuse(request, route, Denied::Limit(refusal)).await;
-            }
-        };
-        let mut response = answer(request).await;
-        drop(permit);
-        // A limit that was met later says more.
-        if let Some(told) = told
-            && !response.headers().contains_key(&RATE_LIMIT)
-        {
-            tell(&told, response.headers_mut());
-        }
-        response
     }
 
     fn not_held(&self, headers: &HeaderMap, route: &str, error: hold::Error) -> Response {
