@@ -56,8 +56,13 @@ fn served_at_peak(profile: &Profile, windows: &[Second], peak: &[&Second]) -> Cr
     let served = peak.iter().map(|second| second.ok()).sum::<u64>() as f64 / peak.len() as f64;
     let share = served / best as f64;
     let wanted = profile.overload.served_share;
+    // Apart from each other by more than that, the seconds of one rate say that it is the machine which is unsteady.
+    let (least, most) = peak
+        .iter()
+        .map(|second| second.ok())
+        .fold((u64::MAX, 0), |(least, most), served| (least.min(served), most.max(served)));
     let detail = format!(
-        "{served:.0} requests a second served at the highest rate, {:.0} % of the best second ({best}), wanted {:.0} %",
+        "{served:.0} requests a second served at the highest rate ({least} to {most}), {:.0} % of the best second ({best}), wanted {:.0} %",
         share * 100.0,
         wanted * 100.0
     );

@@ -273,12 +273,13 @@ impl Shop {
         text.lines().any(|line| line.starts_with(name)).then(|| self.metric(name))
     }
 
-    /// Sum of a metric's series, which must be there.
+    /// Sum of a metric's series, which must be there. `name` may have labels, or the first of them.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.classic();
+        let of_name = |rest: &&str| rest.starts_with([' ', '{', ',', '}']);
         let values: Vec<f64> = text
             .lines()
-            .filter_map(|line| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse().ok())
+            .filter_map(|line| line.strip_prefix(name).filter(of_name)?.rsplit_once(' ')?.1.parse().ok())
             .collect();
         assert!(!values.is_empty(), "there is no series {name}");
         values.iter().sum()
