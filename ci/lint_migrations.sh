@@ -3,8 +3,11 @@
 # the last of which ships with a later release than ours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/built.sh
+. ci/built.sh
+server=$(built fraiseql-server)
 lint() {
-  cargo run --locked -p fraiseql-runtime -- migrate lint "$@"
+  "$server" migrate lint "$@"
 }
 lint
 for example in fixtures/schemas/migration-examples/*/; do

@@ -18,8 +18,9 @@ if [ ! -x "$promtool" ]; then
   exit 0
 fi
 
-# As the step `test` does, which has built it: other features would compile everything again.
-cargo test --locked --no-run --test integration
+# shellcheck source=ci/built.sh
+. ci/built.sh
+binary=$(built fraiseql-server)
 work=$(mktemp -d)
 server=
 cleanup() {
@@ -30,7 +31,6 @@ trap cleanup EXIT
 # Without a single dependency: every family is there from the start.
 printf '[server]\nbind_address = "127.0.0.1:0"\n[graphql]\nschema = "%s"\n' "$PWD/fixtures/schemas/ecommerce/schema.graphql" \
   >"$work/fraiseql.toml"
-binary=$(realpath "${CARGO_TARGET_DIR:-target}/debug/fraiseql-server")
 (cd "$work" && exec env DATABASE_URL=postgres://shop@127.0.0.1:1/shop REDIS_URL=redis://127.0.0.1:1 \
   NATS_URL=nats://127.0.0.1:1 "$binary" >log 2>&1) &
 server=$!
