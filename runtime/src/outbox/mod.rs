@@ -36,8 +36,9 @@ const CONCURRENCY: usize = 64;
 const LEASE: Duration = Duration::from_secs(10);
 const ERROR_PAUSE_MAX: Duration = Duration::from_secs(1);
 const MEASURE_PERIOD: Duration = Duration::from_secs(1);
-/// Between two measurements so many times as long as one takes.
-const MEASURE_SPARING: u32 = 20;
+/// Between two measurements so many times as long as one took, but no longer than the longest.
+const MEASURE_SPARING: u32 = 10;
+const MEASURE_PERIOD_MAX: Duration = Duration::from_secs(5);
 
 /// What became of claimed events and is not in their rows, because the database failed just then. It is told before
 /// anything new is claimed: otherwise they wait for their lease to end, and those that the stream has are sent twice.
@@ -143,16 +144,18 @@ impl Relay {
     pub async fn measure(&self, cancel: CancellationToken) {
         loop {
             let started = Instant::now();
-            match store::pending(&self.postgres).await {
+            let pause = match store::pending(&self.postgres).await {
                 Ok(pending) => {
                     self.metrics.pending.set(pending.events);
                     self.metrics.pending_bytes.set(pending.bytes);
                     self.gate.follow(pending, self.bounds);
+                    until_next_measurement(started.elapsed())
                 }
-                Err(error) => tracing::debug!(error = %chain(&error), "could not measure the outbox"),
-            }
-            // A million events are read in a second or more: that must not be all that the database does.
-            let pause = MEASURE_PERIOD.max(started.elapsed() * MEASURE_SPARING);
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "could not measure the outbox");
+                    MEASURE_PERIOD
+                }
+            };
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -279,6 +282,12 @@ impl Relay {
     }
 }
 
+/// A million events are read in a second or more: that must not be all that the database does, and what took long because
+/// the database was away for a moment must not leave the gauges as they were for long.
+fn until_next_measurement(took: Duration) -> Duration {
+    (took * MEASURE_SPARING).clamp(MEASURE_PERIOD, MEASURE_PERIOD_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,5 +301,12 @@ mod tests {
             gate.is_shut()
         });
         assert_eq!(seen, [false, false, true, true, true, true, false]);
+    }
+
+    #[test]
+    fn a_measurement_that_takes_long_is_made_less_often_but_never_seldom() {
+        let pauses = [0, 20, 100, 250, 500, 5_000, 60_000]
+            .map(|took| until_next_measurement(Duration::from_millis(took)).as_millis());
+        assert_eq!(pauses, [1_000, 1_000, 1_000, 2_500, 5_000, 5_000, 5_000]);
     }
 }
