@@ -273,10 +273,10 @@ impl Shop {
         text.lines().any(|line| line.starts_with(name)).then(|| self.metric(name))
     }
 
-    /// Sum of a metric's series, which must be there. `name` may have labels, or the first of them.
+    /// Sum of a metric's series, which must be there. `name` is a whole one, and may be followed by how the labels begin.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.classic();
-        let of_name = |rest: &&str| rest.starts_with([' ', '{', ',', '}']);
+        let of_name = |rest: &&str| name.contains('{') || rest.starts_with([' ', '{']);
         let values: Vec<f64> = text
             .lines()
             .filter_map(|line| line.strip_prefix(name).filter(of_name)?.rsplit_once(' ')?.1.parse().ok())
