@@ -56,7 +56,7 @@ fn served_at_peak(profile: &Profile, windows: &[Second], peak: &[&Second]) -> Cr
     let served = peak.iter().map(|second| second.ok()).sum::<u64>() as f64 / peak.len() as f64;
     let share = served / best as f64;
     let wanted = profile.overload.served_share;
-    // Apart from each other by more than that, the seconds of one rate say that it is the machine which is unsteady.
+    // Told, because seconds of one rate that differ by more than what is missing say that the machine is unsteady.
     let (least, most) = peak
         .iter()
         .map(|second| second.ok())

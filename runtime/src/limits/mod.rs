@@ -102,8 +102,8 @@ struct Inner {
     start: Instant,
 }
 
-/// A request that this replica would let in. What it took here is given back when it is dropped before [`LetIn::confirm`] has
-/// let it in: then it was not executed.
+/// A request that this replica would let in. What it took here of quotas and of the limit of all clients is given back when it is
+/// dropped before [`LetIn::confirm`] has let it in: then it was not executed. A client's limit of a second counts it all the same.
 #[must_use = "all replicas together have not been asked yet"]
 pub struct LetIn {
     limits: Limits,

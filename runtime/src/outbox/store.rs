@@ -43,7 +43,7 @@ const PENDING: &str = "
     FROM outbox WHERE published_at IS NULL";
 
 /// What waits for the stream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Pending {
     /// Events.
     pub events: i64,
@@ -70,7 +70,8 @@ pub async fn release(postgres: &Postgres, ids: &[EventId]) -> Result<u64, Error>
 /// What the stream does not hold yet. Reads all of it, published events none.
 pub async fn pending(postgres: &Postgres) -> Result<Pending, Error> {
     let rows = postgres.read(|| sqlx::query_as::<_, Pending>(PENDING)).await?;
-    Ok(rows.first().copied().unwrap_or_default())
+    // None is not "nothing waits", which would open a gate.
+    rows.first().copied().ok_or(Error::Statement(sqlx::Error::RowNotFound))
 }
 
 fn bare(ids: &[EventId]) -> Vec<uuid::Uuid> {

@@ -275,30 +275,43 @@ pub async fn a_request_over_the_cap_waits_and_its_body_with_it(stage: Arc<Stage>
     shop.close().await;
 }
 
+/// A request is executed for as long as `meanwhile` takes: it waits for a lock.
+async fn while_one_is_executed(shop: &Shop, front: &Front, meanwhile: impl Future<Output = ()>) {
+    let mut holder = shop.sql().await;
+    let mut held = holder.begin().await.expect("a transaction");
+    held.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+    let first = post(front, None, QUERY);
+    let rest = async {
+        eventually("it is executed", async || equal(shop.metric("admission_executing"), 1.0)).await;
+        meanwhile.await;
+        held.commit().await.expect("released");
+    };
+    let (first, ()) = tokio::join!(first, rest);
+    assert_eq!(first.status(), 200);
+}
+
 pub async fn who_gets_no_place_costs_no_quota_and_asks_nobody(stage: Arc<Stage>) {
     let settings = format!(
-        "{TEN}\nlimits.global_max_concurrent = 1\nlimits.global_max_qps = 100\ndatabase.query_timeout = \"1m\"\n\
+        "{TEN}\nlimits.global_max_concurrent = 1\nlimits.global_max_qps = 10\ndatabase.query_timeout = \"1m\"\n\
          backpressure.queue_rejection_policy = \"fail-fast\"\nbackpressure.max_queue_depth = 0"
     );
     let shop = Shop::open_with(&stage, &settings).await;
     let front = Front::of(&shop).await;
-    let mut holder = shop.sql().await;
-    let mut held = holder.begin().await.expect("a transaction");
-    held.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE").await.expect("locked");
-    let first = post(&front, None, QUERY);
-    let rest = async {
-        eventually("the first is executed", async || equal(shop.metric("admission_executing"), 1.0)).await;
+    while_one_is_executed(&shop, &front, async {
         for _ in 0..120 {
             let refused = post(&front, None, QUERY).await;
             let body: Value = refused.json().await.expect("JSON");
             assert_eq!(body["errors"][0]["extensions"]["code"], "QUEUE_FULL", "{body}");
         }
-        held.commit().await.expect("released");
-    };
-    let (first, ()) = tokio::join!(first, rest);
-    assert_eq!(first.status(), 200);
+    })
+    .await;
     let asked = |store| shop.metric(&format!("rate_limit_decisions_total{{store=\"{store}\"}}"));
     assert_eq!(asked("redis") + asked("memory"), 1.0);
+    assert_eq!(
+        shop.metric("rate_limit_delayed_total"),
+        0.0,
+        "ten a second of all clients were never used up"
+    );
     for left in (0..9).rev() {
         let answer = post(&front, None, QUERY).await;
         assert_eq!(answer.status(), 200, "{left} should be left then");
@@ -315,21 +328,14 @@ pub async fn a_full_queue_refuses(stage: Arc<Stage>) {
                     backpressure.queue_rejection_policy = \"fail-fast\"\nbackpressure.max_queue_depth = 0";
     let shop = Shop::open_with(&stage, settings).await;
     let front = Front::of(&shop).await;
-    let mut holder = shop.sql().await;
-    let mut held = holder.begin().await.expect("a transaction");
-    held.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE").await.expect("locked");
-    let first = post(&front, None, QUERY);
-    let rest = async {
-        eventually("the first is executed", async || equal(shop.metric("admission_executing"), 1.0)).await;
+    while_one_is_executed(&shop, &front, async {
         let refused = post(&front, None, QUERY).await;
         assert_eq!(refused.status(), 429);
         assert_eq!(refused.headers()["retry-after"], "1");
         let body: Value = refused.json().await.expect("JSON");
         assert_eq!(body["errors"][0]["extensions"]["code"], "QUEUE_FULL", "{body}");
-        held.commit().await.expect("released");
-    };
-    let (first, ()) = tokio::join!(first, rest);
-    assert_eq!(first.status(), 200);
+    })
+    .await;
     assert_eq!(shop.metric("backpressure_rejections_total{reason=\"queue_full\"}"), 1.0);
     assert!(front.ended().await.is_clean());
     shop.close().await;
