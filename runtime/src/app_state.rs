@@ -5,6 +5,7 @@
 
 mod flags;
 mod limits;
+mod stores;
 
 use std::sync::Arc;
 
@@ -51,20 +52,18 @@ use crate::queue::redis::RedisQueue;
 use crate::queue::worker::{self, Worker as JobWorker};
 use crate::resilience::admission::Admission;
 use crate::resilience::admission::metrics::AdmissionMetrics;
-use crate::resilience::breaker;
 use crate::resilience::degradation::{DegradationMetrics, Registrar};
-use crate::resilience::dependency::{self, CallMetrics, Dependency};
-use crate::resilience::retry::{Policy, Strategy};
+use crate::resilience::dependency::CallMetrics;
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::{Caller, Guards};
 use crate::security::monitor::SecurityMonitor;
 use crate::storage::health::{DatabaseCheck, NatsCheck, RedisCheck};
 use crate::storage::metrics::{DependencyMetrics, PoolCollector, ReplicationMetrics};
 use crate::storage::nats::{self, Nats};
-use crate::storage::postgres::{self, Lending, Postgres};
+use crate::storage::postgres::{self, Postgres};
 use crate::storage::redis::{self, Redis};
 use crate::storage::replication;
-use crate::storage::spool::{self, Spool};
+use crate::storage::spool;
 
 /// Errors of the start. A dependency that is away is none.
 #[derive(Debug, thiserror::Error)]
@@ -175,17 +174,20 @@ impl AppState {
         let persisted = Arc::new(persisted_operations(config)?);
         let degradations = Registrar::new(metrics.area(DegradationMetrics::register), Arc::new(SystemClock));
         let calls = metrics.area(CallMetrics::register);
-        let [for_postgres, for_redis, for_nats] = dependencies(config, &calls);
-        let postgres = make_postgres(config)?.with_dependency(for_postgres);
+        let [for_postgres, for_redis, for_nats] = stores::dependencies(config, &calls);
+        let postgres = stores::postgres(config)?.with_dependency(for_postgres);
         let monitor = SecurityMonitor::new(metrics, Arc::new(SystemClock));
         metrics.area(|registry| registry.register_collector(Box::new(PoolCollector::new(postgres.clone()))));
-        let redis = make_redis(config)?.with_dependency(for_redis);
-        let nats = make_nats(config).await?.with_dependency(for_nats);
+        let redis = stores::redis(config)?.with_dependency(for_redis);
+        let nats = stores::nats(config).await?.with_dependency(for_nats);
 
         let queue_metrics = metrics.area(QueueMetrics::register);
         let fallback_enabled = config.cache.redis.fallback_enabled;
-        let fallback =
-            if fallback_enabled { Some(make_fallback(config, &queue_metrics, &degradations)?) } else { None };
+        let fallback = if fallback_enabled {
+            Some(stores::fallback(config, &queue_metrics, &degradations)?)
+        } else {
+            None
+        };
         let redis_queue =
             RedisQueue::new(redis.clone(), config.queue.visibility_timeout, config.queue.max_attempts);
         let queue = Queue::new(redis_queue.clone(), fallback.clone(), queue_metrics.clone());
@@ -477,90 +479,4 @@ fn make_notifications(
         metrics: metrics.area(NotificationMetrics::register),
         tracer: tracer.clone(),
     }))
-}
-
-/// How postgres, redis and nats are asked.
-fn dependencies(config: &Config, metrics: &CallMetrics) -> [Dependency; 3] {
-    let clock = Arc::new(SystemClock);
-    let (breakers, bulkheads) = (&config.resilience.breakers, &config.resilience.bulkheads);
-    // A connection of the pool that is lost costs one retry, and all may be lost at once.
-    let connections = config.database.max_connections;
-    let again = Policy {
-        strategy: Strategy::Exponential(std::time::Duration::from_millis(100)),
-        longest: std::time::Duration::from_secs(1),
-        attempts: 3,
-    };
-    [
-        ("postgres", breakers.postgres.plain(), u32::MAX >> 4, connections),
-        ("redis", breakers.redis.plain(), bulkheads.redis, 10),
-        ("nats", breakers.nats.plain(), bulkheads.nats, 10),
-    ]
-    .map(|(service, table, in_flight_max, retry_reserve)| {
-        let breaker = breaker::Settings {
-            failure_threshold: table.failure_threshold,
-            window: table.window,
-            timeout: table.timeout,
-            success_threshold: table.success_threshold,
-            forgiving: true,
-        };
-        let settings = dependency::Settings { breaker, in_flight_max, retry: again, retry_reserve };
-        Dependency::new(service, settings, clock.clone(), metrics)
-    })
-}
-
-fn make_postgres(config: &Config) -> Result<Postgres, postgres::Error> {
-    let table = &config.database;
-    let limits = postgres::Limits {
-        min_connections: table.min_connections,
-        max_connections: table.max_connections,
-        connect_timeout: table.connect_timeout,
-        acquire_timeout: table.acquire_timeout,
-        idle_timeout: table.idle_timeout,
-        max_lifetime: table.max_lifetime,
-    };
-    let lending = if table.transaction_pooling { Lending::Transaction } else { Lending::Session };
-    let postgres = Postgres::lent(config.urls.database.expose(), limits, table.query_timeout, lending)?;
-    Ok(if config.logging.slow_queries {
-        postgres.logging_slower_than(table.query_timeout / 10)
-    } else {
-        postgres
-    })
-}
-
-fn make_redis(config: &Config) -> Result<Redis, redis::Error> {
-    let table = &config.cache.redis;
-    let limits = redis::Limits {
-        connections: table.pool_size,
-        connect_timeout: table.connect_timeout,
-        command_timeout: table.command_timeout,
-    };
-    let sentinels = match &table.sentinels[..] {
-        [] => None,
-        addresses => Some(redis::Sentinels::new(addresses, &table.sentinel_master)?),
-    };
-    Redis::of_master(config.urls.redis.expose(), sentinels, limits)
-}
-
-async fn make_nats(config: &Config) -> Result<Nats, nats::Error> {
-    let table = &config.nats;
-    let options = nats::Options {
-        connect_timeout: table.connect_timeout,
-        publish_timeout: table.publish_timeout,
-        stream: table.stream.clone(),
-        subject_prefix: table.subject_prefix.clone(),
-        duplicate_window: table.duplicate_window,
-    };
-    Nats::new(config.urls.nats.expose(), options).await
-}
-
-fn make_fallback(
-    config: &Config,
-    metrics: &QueueMetrics,
-    degradations: &Registrar,
-) -> Result<Fallback, Error> {
-    let folder = config.queue.spool_dir.clone();
-    let spool = Spool::open(&folder, config.queue.spool_max_bytes.as_u64());
-    let spool = spool.map_err(|source| Error::Spool { folder, source })?;
-    let degraded = degradations.component("queue", "jobs are kept on disk until redis takes them");
-    Ok(Fallback::new(spool, metrics.clone(), degraded))
 }

@@ -49,6 +49,22 @@ fn shipped_profiles_carry_the_wanted_figures() {
 }
 
 #[test]
+fn stress_with_the_limit_of_the_instance_and_without_it_are_one_load_with_the_same_goals() {
+    let with = Profile::built_in("stress").expect("shipped").expect("valid");
+    let text = include_str!("../../../scenarios/load/stress-admission.toml");
+    let mut without = Profile::parse(text, "stress-admission.toml").expect("valid");
+    let mut server = with.server.clone();
+    let limits = server.get_mut("limits").and_then(toml::Value::as_table_mut).expect("limits");
+    let limit = limits.remove("global_max_qps").and_then(|value| value.as_integer()).expect("a limit");
+    assert!((limit as f64) < with.peak_rate() / 3.0, "most of the peak is refused");
+    limits.remove("global_burst").expect("a burst");
+    assert_eq!(without.server, server);
+    (without.name, without.title, without.server) =
+        (with.name.clone(), with.title.clone(), with.server.clone());
+    assert_eq!(without, with);
+}
+
+#[test]
 fn the_k6_profile_has_the_stages_and_thresholds_of_the_script() {
     let text = include_str!("../../../scenarios/load/k6.toml");
     let profile = Profile::parse(text, "k6.toml").expect("valid");

@@ -26,6 +26,8 @@ pub struct Limits {
     pub per_endpoint: BTreeMap<String, u32>,
     /// Requests a second that this instance takes.
     pub global_max_qps: u32,
+    /// So many of them at once; 0: as many as in a second.
+    pub global_burst: u32,
     /// Requests that this instance executes at a time; further ones wait.
     pub global_max_concurrent: u32,
     /// Requests a second that this instance takes of one client.
@@ -145,6 +147,7 @@ impl Default for Limits {
             writes_percent: 50,
             per_endpoint: BTreeMap::new(),
             global_max_qps: 10_000,
+            global_burst: 0,
             global_max_concurrent: 100,
             client_max_qps: 100,
             client_max_concurrent: 10,
@@ -206,6 +209,7 @@ impl Limits {
         for (key, value) in positive {
             checks.count(key, value.into(), 1..=COUNT_MAX);
         }
+        checks.count("global_burst", self.global_burst.into(), 0..=COUNT_MAX);
         checks.count("writes_percent", self.writes_percent.into(), 1..=100);
         checks.count("replicas", self.replicas.into(), 1..=10_000);
         checks.duration("queue_for", self.queue_for, "0s", "10s");

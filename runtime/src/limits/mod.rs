@@ -61,6 +61,17 @@ pub struct Told {
     pub reset: Duration,
 }
 
+impl Told {
+    /// How many it gives in how many whole seconds, since headers know no shorter time.
+    pub fn in_seconds(&self) -> (u32, u64) {
+        let windows = Duration::from_secs(1).as_nanos() / self.window.as_nanos().max(1);
+        match u32::try_from(windows) {
+            Ok(0 | 1) | Err(_) => (self.quota, seconds(self.window).max(1)),
+            Ok(windows) => (self.quota.saturating_mul(windows), 1),
+        }
+    }
+}
+
 /// A request is over a limit. Nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
@@ -242,12 +253,20 @@ impl Ticket {
         }
     }
 
-    /// One more operation over a connection that was let in.
+    /// One more operation of a request that has its place.
     ///
     /// # Errors
     /// When it is over a limit.
     pub async fn operation(&self, writes: bool) -> Result<(), Refusal> {
         self.limits.request(&self.client, &self.route, writes).await.map(|_| ())
+    }
+
+    /// One more operation over a connection, which has no place yet.
+    ///
+    /// # Errors
+    /// When it is over a limit of this replica, or over a quota here already.
+    pub async fn receive(&self, writes: bool) -> Result<LetIn, Refusal> {
+        self.limits.receive(&self.client, &self.route, writes).await
     }
 
     /// Whether mutations count for themselves.
@@ -339,6 +358,11 @@ impl Inner {
     }
 }
 
+/// Rounded up.
+pub fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 fn asks(quotas: &[(Limit, Ask)]) -> Vec<Ask> {
     quotas.iter().map(|(_, ask)| *ask).collect()
 }
@@ -352,3 +376,6 @@ fn told(limit: Limit, ask: Ask, answer: Answer) -> Told {
     let Answer { remaining, reset, .. } = answer;
     Told { limit, quota: ask.rule.limit(), window: ask.rule.period(), remaining, reset }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,7 +119,10 @@ impl Policy {
             burst: checklist.and_then(|list| burst(list.burst, list.per_minute)),
             endpoints: if name == Name::LoadTest { BTreeMap::new() } else { endpoints.collect() },
             client_second: (name != Name::LoadTest).then(|| second(table.client_max_qps)),
-            global_second: second(table.global_max_qps),
+            global_second: match table.global_burst {
+                0 => second(table.global_max_qps),
+                burst => Rule::Bucket(Bucket::new(burst, table.global_max_qps)),
+            },
             queue_for: table.queue_for,
         }
     }
@@ -220,6 +223,15 @@ mod tests {
         assert!(limits(&policy, Tier::Anonymous, "/admin/flags", true).is_empty());
         assert!(policy.writes(Tier::Anonymous).is_none() && policy.client_second().is_none());
         assert_eq!(policy.global_second().rule.limit(), 10_000);
+    }
+
+    #[test]
+    fn all_together_may_come_at_once_as_many_as_in_a_second_or_as_many_as_is_said() {
+        let mut table = Limits::default();
+        let bucket = |table: &Limits| Policy::new(table, Mode::Production).global_second().rule;
+        assert_eq!(bucket(&table), Rule::Bucket(Bucket::new(10_000, 10_000)));
+        table.global_burst = 50;
+        assert_eq!(bucket(&table), Rule::Bucket(Bucket::new(50, 10_000)));
     }
 
     #[test]

@@ -273,9 +273,11 @@ fn all() -> Vec<(&'static str, Start)> {
             a_silent_redis_costs_the_timeout_of_the_limits_and_not_its_own,
             each_tier_has_its_limit_and_says_how_it_stands,
             mutations_are_limited_while_reads_go_on,
+            a_mutation_answered_as_events_counts_once,
             operations_of_a_socket_count,
             a_request_over_the_cap_waits_and_its_body_with_it,
             who_gets_no_place_costs_no_quota_and_asks_nobody,
+            an_operation_of_a_socket_that_gets_no_place_costs_no_quota,
             a_full_queue_refuses;
         subscriptions:
             an_order_is_told_to_every_subscriber_as_it_selected,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, Executor};
 
-use crate::support::live::{Heard, Socket};
+use crate::support::live::{Heard, Socket, Stream};
 use crate::support::{Front, Replica, Shop, Stage, equal, eventually};
 
 const QUERY: &str = "{ products(limit: 1) { id } }";
@@ -220,6 +220,24 @@ pub async fn mutations_are_limited_while_reads_go_on(stage: Arc<Stage>) {
     shop.close().await;
 }
 
+pub async fn a_mutation_answered_as_events_counts_once(stage: Arc<Stage>) {
+    let shop = Shop::open_with(&stage, &format!("{TEN}\nlimits.writes_percent = 20")).await;
+    let front = Front::of(&shop).await;
+    let change = "mutation { updateOrderStatus(id: \"4711\", status: paid) { id } }";
+    for time in 0..2 {
+        let mut stream = Stream::open(&front, change, json!({})).await;
+        let (name, data) = stream.next().await.expect("an event");
+        assert_eq!((name.as_str(), data["data"].is_object()), ("next", true), "{time}: {data}");
+    }
+    let body = json!({"query": change});
+    let third = front.client.post(front.url()).header("accept", "text/event-stream").json(&body).send().await;
+    let third = third.expect("an answer");
+    assert_eq!(third.status(), 429);
+    assert_eq!(third.headers()["ratelimit-policy"], "\"writes\";q=2;w=60");
+    front.ended().await;
+    shop.close().await;
+}
+
 pub async fn operations_of_a_socket_count(stage: Arc<Stage>) {
     let shop = Shop::open_with(&stage, &TEN.replace("default_rpm = 10", "default_rpm = 3")).await;
     let front = Front::of(&shop).await;
@@ -320,6 +338,42 @@ pub async fn who_gets_no_place_costs_no_quota_and_asks_nobody(stage: Arc<Stage>)
     }
     assert_eq!(post(&front, None, QUERY).await.status(), 429);
     assert!(front.ended().await.is_clean());
+    shop.close().await;
+}
+
+pub async fn an_operation_of_a_socket_that_gets_no_place_costs_no_quota(stage: Arc<Stage>) {
+    let settings = format!(
+        "{TEN}\nlimits.global_max_concurrent = 1\ndatabase.query_timeout = \"1m\"\n\
+         backpressure.queue_rejection_policy = \"fail-fast\"\nbackpressure.max_queue_depth = 0"
+    );
+    let shop = Shop::open_with(&stage, &settings).await;
+    let front = Front::of(&shop).await;
+    let mut socket = Socket::ready(&front).await;
+    while_one_is_executed(&shop, &front, async {
+        for id in 0..30 {
+            socket.subscribe(&format!("refused-{id}"), QUERY, json!({})).await;
+            let Heard::Message(refused) = socket.hear().await else { panic!("the connection goes on") };
+            assert_eq!(refused["payload"][0]["extensions"]["code"], "QUEUE_FULL", "{refused}");
+        }
+    })
+    .await;
+    let asked = |store| shop.metric(&format!("rate_limit_decisions_total{{store=\"{store}\"}}"));
+    assert_eq!(
+        asked("redis") + asked("memory"),
+        2.0,
+        "the socket's own request and the one that was executed"
+    );
+    for id in 0..8 {
+        let id = format!("answered-{id}");
+        socket.subscribe(&id, QUERY, json!({})).await;
+        socket.data(&id).await;
+        assert_eq!(socket.hear().await, Heard::Message(json!({"type": "complete", "id": id})));
+    }
+    socket.subscribe("last", QUERY, json!({})).await;
+    let Heard::Message(refused) = socket.hear().await else { panic!("the connection goes on") };
+    assert_eq!(refused["payload"][0]["extensions"]["code"], "RATE_LIMITED", "{refused}");
+    drop(socket);
+    front.ended().await;
     shop.close().await;
 }
 

@@ -11,9 +11,10 @@ use url::Url;
 
 use super::request::Asked;
 use super::{Api, errors};
+use crate::api::middleware::gate::Denied;
 use crate::config::graphql::Subscriptions;
 use crate::engine::subscription::Subscription;
-use crate::engine::{Answer, Stage};
+use crate::engine::{Answer, Engine, Request, Stage};
 use crate::error::ErrorKind;
 use crate::events::Hub;
 use crate::events::metrics::{Ended, SubscriptionMetrics, Transport};
@@ -90,13 +91,22 @@ pub(super) enum Run {
     Ending,
 }
 
+/// What an operation turned out to be.
+enum Wanted {
+    Events(Box<Subscription>),
+    /// A query or a mutation.
+    Answer(Request),
+    /// It was refused, and this is what its caller reads.
+    Nothing(Vec<u8>),
+}
+
 impl Api {
-    /// Runs an operation; each result goes through `out` when there is room for it.
-    /// The `first` operation of a request was counted when it came.
+    /// Runs an operation; each result goes through `out` when there is room for it. Unless it was `counted` when its request came,
+    /// it counts towards the limits of its caller, those that all replicas share when it has its place.
     pub(super) async fn run(
         &self,
         asked: Asked,
-        first: bool,
+        counted: bool,
         out: mpsc::Sender<Outcome>,
         ending: &CancellationToken,
     ) -> Run {
@@ -104,26 +114,29 @@ impl Api {
             let kind = ErrorKind::Unavailable;
             return say(&out, refusal(errors("the schema is not loaded yet", kind.code()))).await;
         };
-        if let Err(denied) = self.pay(&engine, &asked, first).await {
-            return say(&out, refusal(errors(&denied.message(), denied.code()))).await;
-        }
-        let request = match asked.resolve(&self.persisted) {
-            Ok(request) => request,
-            Err(refused) => return say(&out, refusal(errors(&refused.to_string(), refused.code()))).await,
+        let counted = if counted { Ok(None) } else { self.receive(&engine, &asked).await };
+        let let_in = match counted {
+            Ok(let_in) => let_in,
+            Err(denied) => return say(&out, denial(&denied)).await,
         };
-        match engine.subscribe(&request, &self.caller).await {
-            Ok(Some(subscription)) => self.tell(subscription, out, ending).await,
-            Ok(None) => {
-                // The connection holds no place: what it asks for does while it is answered.
-                let _place = match &self.pass {
-                    None => None,
-                    Some(pass) => match pass.enter().await {
-                        Ok(place) => Some(place),
-                        Err(denied) => {
-                            return say(&out, refusal(errors(&denied.message(), denied.code()))).await;
-                        }
-                    },
-                };
+        let wanted = self.wanted(&engine, asked).await;
+        // The connection holds no place: what it asks for does while it is answered.
+        let entered = match (&wanted, &self.pass) {
+            (Wanted::Answer(_), Some(pass)) => pass.enter().await.map(Some),
+            _ => Ok(None),
+        };
+        let _place = match entered {
+            Ok(place) => place,
+            Err(denied) => return say(&out, denial(&denied)).await,
+        };
+        if let Some(let_in) = let_in
+            && let Err(refusal) = let_in.confirm().await
+        {
+            return say(&out, denial(&Denied::Limit(refusal))).await;
+        }
+        match wanted {
+            Wanted::Events(subscription) => self.tell(*subscription, out, ending).await,
+            Wanted::Answer(request) => {
                 let Answer { body, stage, .. } = engine.execute_as(&request, &self.caller).await;
                 match stage {
                     Stage::Refused | Stage::Unauthenticated | Stage::Forbidden => {
@@ -132,7 +145,19 @@ impl Api {
                     Stage::Executed => say(&out, vec![Outcome::Next(body.into()), Outcome::Complete]).await,
                 }
             }
-            Err(answer) => say(&out, refusal(answer.body)).await,
+            Wanted::Nothing(body) => say(&out, refusal(body)).await,
+        }
+    }
+
+    async fn wanted(&self, engine: &Engine, asked: Asked) -> Wanted {
+        let request: Request = match asked.resolve(&self.persisted) {
+            Ok(request) => request,
+            Err(refused) => return Wanted::Nothing(errors(&refused.to_string(), refused.code())),
+        };
+        match engine.subscribe(&request, &self.caller).await {
+            Ok(Some(subscription)) => Wanted::Events(Box::new(subscription)),
+            Ok(None) => Wanted::Answer(request),
+            Err(answer) => Wanted::Nothing(answer.body),
         }
     }
 
@@ -169,6 +194,10 @@ impl Api {
             }
         }
     }
+}
+
+fn denial(denied: &Denied) -> Vec<Outcome> {
+    refusal(errors(&denied.message(), denied.code()))
 }
 
 fn refusal(body: Vec<u8>) -> Vec<Outcome> {

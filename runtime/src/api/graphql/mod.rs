@@ -40,6 +40,7 @@ use crate::engine::metrics::Errors;
 use crate::engine::persisted::{Persisted, Refused};
 use crate::engine::{Answer, Engine, Request, Stage};
 use crate::error::ErrorKind;
+use crate::limits::LetIn;
 use crate::observability::trace;
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::Caller;
@@ -287,6 +288,12 @@ impl Api {
             (true, true) => pass.writes().await,
             (true, false) => Ok(()),
         }
+    }
+
+    /// Counts an operation of a connection towards the limits of its caller, as far as this replica knows them.
+    async fn receive(&self, engine: &Engine, asked: &Asked) -> Result<Option<LetIn>, Denied> {
+        let Some(pass) = &self.pass else { return Ok(None) };
+        pass.receive(pass.tells_writes_apart() && self.writes(engine, asked).await).await
     }
 
     /// One that cannot be read changes nothing.

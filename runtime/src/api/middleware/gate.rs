@@ -28,7 +28,7 @@ use crate::app_state::AppState;
 use crate::config::auth::Tier;
 use crate::error::ErrorKind;
 use crate::limits::client::Client;
-use crate::limits::{LetIn, Limits, Refusal, Ticket, Told};
+use crate::limits::{LetIn, Limits, Refusal, Ticket, Told, seconds};
 use crate::resilience::admission::{Admission, Permit, Reason, Received, Rejected};
 use crate::security::api_key::ApiKeys;
 use crate::security::guard::Caller;
@@ -251,7 +251,7 @@ impl Pass {
         self.limits.as_ref().is_some_and(|(_, ticket)| ticket.tells_writes_apart())
     }
 
-    /// One more operation.
+    /// One more operation of a request that has its place.
     ///
     /// # Errors
     /// When it is over a limit.
@@ -259,6 +259,17 @@ impl Pass {
         match &self.limits {
             Some((_, ticket)) => ticket.operation(writes).await.map_err(Denied::Limit),
             None => Ok(()),
+        }
+    }
+
+    /// One more operation of a connection that holds no place. What it says lets it in when it is confirmed.
+    ///
+    /// # Errors
+    /// When it is over a limit of this replica, or over a quota here already.
+    pub async fn receive(&self, writes: bool) -> Result<Option<LetIn>, Denied> {
+        match &self.limits {
+            Some((_, ticket)) => ticket.receive(writes).await.map(Some).map_err(Denied::Limit),
+            None => Ok(None),
         }
     }
 
@@ -369,18 +380,14 @@ async fn drain(headers: &HeaderMap, body: Body) {
 }
 
 fn tell(told: &Told, headers: &mut HeaderMap) {
-    let Told { limit, quota, window, remaining, reset } = told;
+    let Told { limit, remaining, reset, .. } = told;
     let name = limit.label();
-    let policy = format!("\"{name}\";q={quota};w={}", seconds(*window).max(1));
+    let (quota, window) = told.in_seconds();
+    let policy = format!("\"{name}\";q={quota};w={window}");
     let standing = format!("\"{name}\";r={remaining};t={}", seconds(*reset));
     for (header, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, standing)] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(header, value);
         }
     }
-}
-
-/// Rounded up.
-fn seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
