@@ -331,6 +331,7 @@ pub async fn who_gets_no_place_costs_no_quota_and_asks_nobody(stage: Arc<Stage>)
         0.0,
         "ten a second of all clients were never used up"
     );
+    assert_eq!(shop.metric("graphql_errors_total{error_code=\"QUEUE_FULL\"}"), 120.0);
     for left in (0..9).rev() {
         let answer = post(&front, None, QUERY).await;
         assert_eq!(answer.status(), 200, "{left} should be left then");
@@ -373,6 +374,8 @@ pub async fn an_operation_of_a_socket_that_gets_no_place_costs_no_quota(stage: A
     socket.subscribe("last", QUERY, json!({})).await;
     let Heard::Message(refused) = socket.hear().await else { panic!("the connection goes on") };
     assert_eq!(refused["payload"][0]["extensions"]["code"], "RATE_LIMITED", "{refused}");
+    let errors = |code| shop.metric(&format!("graphql_errors_total{{error_code=\"{code}\"}}"));
+    assert_eq!((errors("QUEUE_FULL"), errors("RATE_LIMITED")), (30.0, 1.0));
     drop(socket);
     front.ended().await;
     shop.close().await;

@@ -111,13 +111,14 @@ impl Api {
         ending: &CancellationToken,
     ) -> Run {
         let Some(engine) = self.served.current() else {
-            let kind = ErrorKind::Unavailable;
-            return say(&out, refusal(errors("the schema is not loaded yet", kind.code()))).await;
+            let code = ErrorKind::Unavailable.code();
+            self.errors.count(code);
+            return say(&out, refusal(errors("the schema is not loaded yet", code))).await;
         };
         let counted = if counted { Ok(None) } else { self.receive(&engine, &asked).await };
         let let_in = match counted {
             Ok(let_in) => let_in,
-            Err(denied) => return say(&out, denial(&denied)).await,
+            Err(denied) => return say(&out, refusal(self.denied(&denied))).await,
         };
         let wanted = self.wanted(&engine, asked).await;
         // The connection holds no place: what it asks for does while it is answered.
@@ -127,12 +128,12 @@ impl Api {
         };
         let _place = match entered {
             Ok(place) => place,
-            Err(denied) => return say(&out, denial(&denied)).await,
+            Err(denied) => return say(&out, refusal(self.denied(&denied))).await,
         };
         if let Some(let_in) = let_in
-            && let Err(refusal) = let_in.confirm().await
+            && let Err(refused) = let_in.confirm().await
         {
-            return say(&out, denial(&Denied::Limit(refusal))).await;
+            return say(&out, refusal(self.denied(&Denied::Limit(refused)))).await;
         }
         match wanted {
             Wanted::Events(subscription) => self.tell(*subscription, out, ending).await,
@@ -152,7 +153,10 @@ impl Api {
     async fn wanted(&self, engine: &Engine, asked: Asked) -> Wanted {
         let request: Request = match asked.resolve(&self.persisted) {
             Ok(request) => request,
-            Err(refused) => return Wanted::Nothing(errors(&refused.to_string(), refused.code())),
+            Err(refused) => {
+                self.errors.count(refused.code());
+                return Wanted::Nothing(errors(&refused.to_string(), refused.code()));
+            }
         };
         match engine.subscribe(&request, &self.caller).await {
             Ok(Some(subscription)) => Wanted::Events(Box::new(subscription)),
@@ -194,10 +198,6 @@ impl Api {
             }
         }
     }
-}
-
-fn denial(denied: &Denied) -> Vec<Outcome> {
-    refusal(errors(&denied.message(), denied.code()))
 }
 
 fn refusal(body: Vec<u8>) -> Vec<Outcome> {

@@ -161,8 +161,7 @@ async fn execute(
     if let Posted::One(asked) = &posted
         && let Err(denied) = api.pay(&engine, asked, true).await
     {
-        api.errors.count(denied.code());
-        return deny(media, denied);
+        return api.deny(media, &denied);
     }
     match posted {
         Posted::One(asked) if head.streams(&api, &asked).await => {
@@ -296,6 +295,22 @@ impl Api {
         pass.receive(pass.tells_writes_apart() && self.writes(engine, asked).await).await
     }
 
+    /// What a caller reads whose operation does not come in, counted and watched.
+    fn denied(&self, denied: &Denied) -> Vec<u8> {
+        self.errors.count(denied.code());
+        if let (Denied::Limit(_), Some(pass)) = (denied, &self.pass) {
+            self.monitor.record(SecurityEvent::RateLimited, Some(pass.client()));
+        }
+        errors(&denied.message(), denied.code())
+    }
+
+    /// Refuses the operation of a request that came in.
+    fn deny(&self, media: Media, denied: &Denied) -> Response {
+        let mut response = send(media, StatusCode::TOO_MANY_REQUESTS, self.denied(denied), false);
+        denied.tell(response.headers_mut());
+        response
+    }
+
     /// One that cannot be read changes nothing.
     async fn writes(&self, engine: &Engine, asked: &Asked) -> bool {
         let Ok(request) = asked.clone().resolve(&self.persisted) else { return false };
@@ -310,7 +325,7 @@ impl Api {
                 body.push(b',');
             }
             if let Err(denied) = self.pay(engine, &asked, at == 0).await {
-                body.extend(errors(&denied.message(), denied.code()));
+                body.extend(self.denied(&denied));
                 continue;
             }
             match self.answer(engine, asked).await {
@@ -361,14 +376,6 @@ fn send(media: Media, status: StatusCode, body: Vec<u8>, failed: bool) -> Respon
     if failed {
         response.extensions_mut().insert(MetricsError);
     }
-    response
-}
-
-/// Refuses an operation of a request that came in.
-fn deny(media: Media, denied: Denied) -> Response {
-    let body = errors(&denied.message(), denied.code());
-    let mut response = send(media, StatusCode::TOO_MANY_REQUESTS, body, false);
-    denied.tell(response.headers_mut());
     response
 }
 

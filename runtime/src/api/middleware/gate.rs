@@ -26,6 +26,7 @@ use crate::api::graphql;
 use crate::api::graphql::caller::caller;
 use crate::app_state::AppState;
 use crate::config::auth::Tier;
+use crate::engine::metrics::Errors;
 use crate::error::ErrorKind;
 use crate::limits::client::Client;
 use crate::limits::{LetIn, Limits, Refusal, Ticket, Told, seconds};
@@ -58,6 +59,7 @@ struct Shared {
     admission: Admission,
     hold: Option<Hold>,
     monitor: SecurityMonitor,
+    errors: Errors,
 }
 
 /// Whom the headers made; nobody for a key that is not known. In the extensions of a request that passed the gate.
@@ -92,6 +94,7 @@ impl Gate {
             admission: state.admission.clone(),
             hold,
             monitor: state.monitor.clone(),
+            errors: state.errors.clone(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -110,11 +113,11 @@ impl Gate {
         if !route.starts_with(ADMIN)
             && let Some(rejected) = self.shared.admission.is_too_much()
         {
-            return refuse(request, route, Denied::Busy(rejected)).await;
+            return self.refuse(request, route, Denied::Busy(rejected)).await;
         }
         let (client, let_in) = match self.limit(&mut request, route).await {
             Ok(received) => received,
-            Err(refusal) => return refuse(request, route, Denied::Limit(refusal)).await,
+            Err(refusal) => return self.refuse(request, route, Denied::Limit(refusal)).await,
         };
         let (permit, request) = if route.starts_with(ADMIN) {
             (None, request)
@@ -133,7 +136,7 @@ impl Gate {
             Err(refusal) => {
                 drop(permit);
                 self.shared.monitor.record(SecurityEvent::RateLimited, Some(&client));
-                return refuse(request, route, Denied::Limit(refusal)).await;
+                return self.refuse(request, route, Denied::Limit(refusal)).await;
             }
         };
         let mut response = answer(request).await;
@@ -181,7 +184,7 @@ impl Gate {
             Ok(Received::Enters(permit)) => return ControlFlow::Continue((permit, request)),
             Ok(Received::Waits(waiting)) => waiting,
             Err(rejected) => {
-                return ControlFlow::Break(refuse(request, route, Denied::Busy(rejected)).await);
+                return ControlFlow::Break(self.refuse(request, route, Denied::Busy(rejected)).await);
             }
         };
         let hold = hold
@@ -190,7 +193,9 @@ impl Gate {
         let Some(hold) = hold else {
             return match waiting.turn().await {
                 Ok(permit) => ControlFlow::Continue((permit, request)),
-                Err(rejected) => ControlFlow::Break(refuse(request, route, Denied::Busy(rejected)).await),
+                Err(rejected) => {
+                    ControlFlow::Break(self.refuse(request, route, Denied::Busy(rejected)).await)
+                }
             };
         };
         let (parts, body) = request.into_parts();
@@ -207,7 +212,7 @@ impl Gate {
         let permit = match turn {
             Ok(permit) => permit,
             Err(rejected) => {
-                return ControlFlow::Break(denied(route, &parts.headers, Denied::Busy(rejected)));
+                return ControlFlow::Break(self.denied(route, &parts.headers, Denied::Busy(rejected)));
             }
         };
         let held = match held {
@@ -228,9 +233,26 @@ impl Gate {
                 ApiError::new(ErrorKind::BadInput, "the body could not be read").into_response()
             }
             hold::Error::Full => {
-                denied(route, headers, Denied::Busy(self.shared.admission.reject(Reason::QueueFull)))
+                self.denied(route, headers, Denied::Busy(self.shared.admission.reject(Reason::QueueFull)))
             }
         }
+    }
+
+    async fn refuse(&self, request: Request, route: &str, why: Denied) -> Response {
+        let (parts, body) = request.into_parts();
+        drain(&parts.headers, body).await;
+        self.denied(route, &parts.headers, why)
+    }
+
+    fn denied(&self, route: &str, headers: &HeaderMap, why: Denied) -> Response {
+        let mut response = if route == graphql::PATH {
+            self.shared.errors.count(why.code());
+            graphql::refusal(headers, StatusCode::TOO_MANY_REQUESTS, &why.message(), why.code())
+        } else {
+            ApiError::too_many(why.code(), why.message()).into_response()
+        };
+        why.tell(response.headers_mut());
+        response
     }
 }
 
@@ -279,6 +301,11 @@ impl Pass {
     /// When there is too much to do.
     pub async fn enter(&self) -> Result<Permit, Denied> {
         self.admission.enter(&self.client).await.map_err(Denied::Busy)
+    }
+
+    /// Whose it is.
+    pub fn client(&self) -> &str {
+        &self.client
     }
 
     /// The connection's caller has shown who it is.
@@ -353,22 +380,6 @@ fn client(
 /// Of GraphQL it is known when the operation has been read.
 fn writes(method: &Method, route: &str) -> bool {
     route != graphql::PATH && !method.is_safe()
-}
-
-async fn refuse(request: Request, route: &str, why: Denied) -> Response {
-    let (parts, body) = request.into_parts();
-    drain(&parts.headers, body).await;
-    denied(route, &parts.headers, why)
-}
-
-fn denied(route: &str, headers: &HeaderMap, why: Denied) -> Response {
-    let mut response = if route == graphql::PATH {
-        graphql::refusal(headers, StatusCode::TOO_MANY_REQUESTS, &why.message(), why.code())
-    } else {
-        ApiError::too_many(why.code(), why.message()).into_response()
-    };
-    why.tell(response.headers_mut());
-    response
 }
 
 async fn drain(headers: &HeaderMap, body: Body) {
