@@ -44,9 +44,11 @@ type ColumnOfMix = (&'static str, fn(&Sample) -> f64);
 /// Parts of the load that the profiles and scenarios of the shop have in common, and what is told of a request of it.
 const MIX: [(Operation, f64); 3] =
     [(Operation::Products, 0.4), (Operation::Order, 0.3), (Operation::CreateOrder, 0.3)];
-const COLUMNS_OF_MIX: [ColumnOfMix; 2] = [
+const COLUMNS_OF_MIX: [ColumnOfMix; 3] = [
     ("server CPU ms a request", |sample| sample.server_cpu_ms),
     ("server and PostgreSQL CPU ms a request", |sample| sample.server_cpu_ms + sample.postgres_cpu_ms),
+    // At full load: what a request takes of the machine, the generator's part included.
+    ("ms from answer to answer", |sample| 1_000.0 / sample.requests_per_second),
 ];
 
 /// One operation of one subject.
@@ -324,6 +326,8 @@ mod tests {
         assert!(text.contains(own), "{text}");
         let both = "| mix server and PostgreSQL CPU ms a request | 0.270 | 0.340 (1.26; 1.26 to 1.26) |";
         assert!(text.contains(both), "{text}");
+        let pace = "| mix ms from answer to answer | 1000 | 1000 (1.00; 1.00 to 1.00) |";
+        assert!(text.contains(pace), "{text}");
     }
 
     #[test]
