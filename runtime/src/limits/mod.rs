@@ -358,7 +358,7 @@ impl Inner {
     }
 }
 
-/// Rounded up.
+/// Whole seconds, rounded up.
 pub fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
