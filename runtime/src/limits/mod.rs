@@ -253,15 +253,7 @@ impl Ticket {
         }
     }
 
-    /// One more operation of a request that has its place.
-    ///
-    /// # Errors
-    /// When it is over a limit.
-    pub async fn operation(&self, writes: bool) -> Result<(), Refusal> {
-        self.limits.request(&self.client, &self.route, writes).await.map(|_| ())
-    }
-
-    /// One more operation over a connection, which has no place yet.
+    /// One more operation, of a list or over a connection.
     ///
     /// # Errors
     /// When it is over a limit of this replica, or over a quota here already.

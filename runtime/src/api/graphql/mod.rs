@@ -280,16 +280,21 @@ impl Api {
     /// Counts an operation towards the limits of its caller, the `first` of a request only as far as it changes something:
     /// the request was counted when it came.
     async fn pay(&self, engine: &Engine, asked: &Asked, first: bool) -> Result<(), Denied> {
-        let Some(pass) = &self.pass else { return Ok(()) };
-        let writes = pass.tells_writes_apart() && self.writes(engine, asked).await;
-        match (first, writes) {
-            (false, _) => pass.operation(writes).await,
-            (true, true) => pass.writes().await,
-            (true, false) => Ok(()),
+        if !first {
+            return match self.receive(engine, asked).await? {
+                Some(let_in) => let_in.confirm().await.map(drop).map_err(Denied::Limit),
+                None => Ok(()),
+            };
+        }
+        match &self.pass {
+            Some(pass) if pass.tells_writes_apart() && self.writes(engine, asked).await => {
+                pass.writes().await
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Counts an operation of a connection towards the limits of its caller, as far as this replica knows them.
+    /// Counts an operation towards the limits of its caller, as far as this replica knows them.
     async fn receive(&self, engine: &Engine, asked: &Asked) -> Result<Option<LetIn>, Denied> {
         let Some(pass) = &self.pass else { return Ok(None) };
         pass.receive(pass.tells_writes_apart() && self.writes(engine, asked).await).await

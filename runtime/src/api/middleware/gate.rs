@@ -273,18 +273,7 @@ impl Pass {
         self.limits.as_ref().is_some_and(|(_, ticket)| ticket.tells_writes_apart())
     }
 
-    /// One more operation of a request that has its place.
-    ///
-    /// # Errors
-    /// When it is over a limit.
-    pub async fn operation(&self, writes: bool) -> Result<(), Denied> {
-        match &self.limits {
-            Some((_, ticket)) => ticket.operation(writes).await.map_err(Denied::Limit),
-            None => Ok(()),
-        }
-    }
-
-    /// One more operation of a connection that holds no place. What it says lets it in when it is confirmed.
+    /// One more operation, of a list or over a connection. What it says lets it in when it is confirmed.
     ///
     /// # Errors
     /// When it is over a limit of this replica, or over a quota here already.
