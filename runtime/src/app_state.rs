@@ -64,6 +64,8 @@ use crate::storage::postgres::{self, Postgres};
 use crate::storage::redis::{self, Redis};
 use crate::storage::replication;
 use crate::storage::spool;
+use crate::webhooks::metrics::WebhookMetrics;
+use crate::webhooks::{self, Webhooks};
 
 /// Errors of the start. A dependency that is away is none.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +91,9 @@ pub enum Error {
     /// A target of notifications cannot be used.
     #[error("could not set up notifications")]
     Notifications(#[from] notifications::Error),
+    /// A webhook has a handler that the schema does not take.
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Unfit),
     /// The schema does not fit the database, or cannot be read.
     #[error(transparent)]
     Schema(#[from] loader::Error),
@@ -106,7 +111,7 @@ impl Classify for Error {
             Self::Spool { source, .. } => source.kind(),
             Self::Notifications(error) => error.kind(),
             Self::Schema(error) => error.kind(),
-            Self::Persisted(_) => ErrorKind::BadInput,
+            Self::Persisted(_) | Self::Webhooks(_) => ErrorKind::BadInput,
         }
     }
 }
@@ -128,6 +133,8 @@ pub struct AppState {
     pub mode: Mode,
     /// Operations in one request; 0 takes no lists of them.
     pub batch_max: usize,
+    /// What others tell us.
+    pub webhooks: Webhooks,
     /// Whom callers may show to be.
     pub api_keys: ApiKeys,
     /// Where parts of the server tell that they work by their fallback.
@@ -231,6 +238,8 @@ impl AppState {
         let limits = config.limits.enabled.then(|| limits::limits(config, &redis, &degradations, metrics));
         let admission_metrics = metrics.area(AdmissionMetrics::register);
         let admission = limits::admission(config, &postgres, admission_metrics.clone());
+        let webhooks = make_webhooks(config, &postgres, &served, metrics);
+        Box::pin(webhooks.check()).await?;
         let notifications = make_notifications(config, &postgres, &nats, &calls, (metrics, &tracer))?;
         Ok(Self {
             limits,
@@ -243,6 +252,7 @@ impl AppState {
             subscriptions,
             mode: config.mode,
             batch_max: config.graphql.max_batch as usize,
+            webhooks,
             api_keys: api_keys(config),
             degradations,
             flags,
@@ -310,6 +320,14 @@ impl AppState {
                 futures::future::join_all(running).await;
             }),
         ];
+        if !self.webhooks.is_empty() {
+            workers.push(worker("webhooks", self.webhooks.clone(), |webhooks, stop| async move {
+                webhooks.retry(stop).await;
+            }));
+            workers.push(worker("webhooks-pruning", self.webhooks.clone(), |webhooks, stop| async move {
+                webhooks.prune(stop).await;
+            }));
+        }
         workers.extend(flags::workers(&self.flags, &self.rollouts, self.direct_url.as_ref()));
         if let Some(notifications) = &self.notifications {
             workers.push(worker("notifications", notifications.clone(), |worker, stop| async move {
@@ -452,6 +470,12 @@ where
     F: Fn(S, CancellationToken) -> W + Send + Sync + 'static,
 {
     (name, Box::new(move |stop| run(service.clone(), stop).boxed()))
+}
+
+/// Who may tell us of events.
+fn make_webhooks(config: &Config, postgres: &Postgres, served: &Served, metrics: &Metrics) -> Webhooks {
+    let series = metrics.area(|registry| WebhookMetrics::register(registry, &config.webhooks));
+    Webhooks::new(&config.webhooks, &config.webhook_secrets, postgres, served, series)
 }
 
 /// What tells the outside, if it is to be told.

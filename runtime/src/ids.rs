@@ -47,6 +47,10 @@ id!(
     JobId(Uuid)
 );
 id!(
+    /// An event that a webhook told us of: UUIDv5 of the webhook's name and the event's key.
+    WebhookEventId(Uuid)
+);
+id!(
     /// Names one HTTP request in logs and in the `x-request-id` header.
     RequestId(Uuid)
 );

@@ -6,7 +6,7 @@
 //! server
 //! api
 //! app_state
-//! migration
+//! migration webhooks
 //! engine
 //! cache dataloader events feature_flags limits queue notifications outbox
 //! storage
@@ -37,3 +37,4 @@ pub mod resilience;
 pub mod security;
 pub mod server;
 pub mod storage;
+pub mod webhooks;

@@ -25,6 +25,11 @@ impl ApiError {
         Self { status: status(kind), code: kind.code(), message: message.into() }
     }
 
+    /// With a code that says more than the kind does.
+    pub fn coded(kind: ErrorKind, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: status(kind), code, message: message.into() }
+    }
+
     pub fn method_not_allowed() -> Self {
         let message = "the route exists, with another method".into();
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: "METHOD_NOT_ALLOWED", message }

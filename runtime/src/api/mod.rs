@@ -110,13 +110,14 @@ impl FromRef<Arc<Frame>> for Metrics {
 
 /// The routes of the product, with their state.
 pub fn product(state: &AppState) -> Router {
-    graphql::router(state).merge(rest::admin::router(state))
+    graphql::router(state).merge(rest::admin::router(state)).merge(rest::webhooks::router(state))
 }
 
 /// The whole HTTP surface: `routes` of the product, with their state, and the frame's own.
 pub fn router(frame: Frame, routes: Router) -> Router {
     let frame = Arc::new(frame);
-    for (method, path) in rest::ROUTES.into_iter().chain(rest::admin::ROUTES).chain(graphql::ROUTES) {
+    let ours = rest::ROUTES.into_iter().chain(rest::admin::ROUTES).chain(rest::webhooks::ROUTES);
+    for (method, path) in ours.chain(graphql::ROUTES) {
         frame.http.expect_route(method, path);
     }
     routes

@@ -1,6 +1,7 @@
 //! What the type of a value does not say: ranges and relations. Problems are collected, so that
 //! one start shows all of them.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub(super) struct Checks {
 }
 
 struct Broken {
-    table: &'static str,
+    table: Cow<'static, str>,
     key: &'static str,
     value: String,
     allowed: String,
@@ -25,19 +26,19 @@ struct Broken {
 
 /// The checks of one table.
 pub(super) struct TableChecks<'a> {
-    table: &'static str,
+    table: Cow<'static, str>,
     broken: &'a mut Vec<Broken>,
 }
 
 impl Checks {
-    pub(super) fn table(&mut self, table: &'static str) -> TableChecks<'_> {
-        TableChecks { table, broken: &mut self.broken }
+    pub(super) fn table(&mut self, table: impl Into<Cow<'static, str>>) -> TableChecks<'_> {
+        TableChecks { table: table.into(), broken: &mut self.broken }
     }
 
     pub(super) fn into_problems(self, document: &Document<'_>) -> Vec<Problem> {
         self.broken
             .into_iter()
-            .map(|broken| document.bad_value(broken.table, broken.key, &broken.value, &broken.allowed))
+            .map(|broken| document.bad_value(&broken.table, broken.key, &broken.value, &broken.allowed))
             .collect()
     }
 }
@@ -45,7 +46,7 @@ impl Checks {
 impl TableChecks<'_> {
     pub(super) fn require(&mut self, key: &'static str, value: impl Display, holds: bool, allowed: &str) {
         if !holds {
-            let (table, value, allowed) = (self.table, value.to_string(), allowed.to_owned());
+            let (table, value, allowed) = (self.table.clone(), value.to_string(), allowed.to_owned());
             self.broken.push(Broken { table, key, value, allowed });
         }
     }

@@ -26,7 +26,9 @@ pub mod source;
 pub mod tracing;
 pub mod units;
 pub mod url;
+pub mod webhooks;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,7 @@ pub struct Tables {
     pub limits: limits::Limits,
     pub backpressure: limits::Backpressure,
     pub notifications: notifications::Notifications,
+    pub webhooks: webhooks::Webhooks,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub metrics: metrics::Metrics,
@@ -77,11 +80,14 @@ pub struct Config {
     pub limits: limits::Limits,
     pub backpressure: limits::Backpressure,
     pub notifications: notifications::Notifications,
+    pub webhooks: webhooks::Webhooks,
     pub health: health::Health,
     pub logging: logging::Logging,
     pub metrics: metrics::Metrics,
     pub tracing: tracing::Tracing,
     pub urls: Urls,
+    /// By which the senders of webhooks are believed, by the webhooks' names.
+    pub webhook_secrets: BTreeMap<String, webhooks::Secret>,
     pub mode: Mode,
 }
 
@@ -154,13 +160,19 @@ impl Config {
         let rate_is_written = document.has("tracing", "sample_rate");
         tables.tracing.apply(mode, rate_is_written, environment, &mut problems);
         let urls = Urls::read(&tables, environment, &mut problems);
+        let secrets = tables.webhooks.secrets(environment, &mut problems);
         match urls {
-            Some(urls) if problems.is_empty() => Ok(Self::assemble(tables, urls, mode)),
+            Some(urls) if problems.is_empty() => Ok(Self::assemble(tables, urls, secrets, mode)),
             _ => Err(Error::invalid(problems)),
         }
     }
 
-    fn assemble(tables: Tables, urls: Urls, mode: Mode) -> Self {
+    fn assemble(
+        tables: Tables,
+        urls: Urls,
+        webhook_secrets: BTreeMap<String, webhooks::Secret>,
+        mode: Mode,
+    ) -> Self {
         let Tables {
             server,
             database,
@@ -175,6 +187,7 @@ impl Config {
             limits,
             backpressure,
             notifications,
+            webhooks,
             health,
             logging,
             metrics,
@@ -195,11 +208,13 @@ impl Config {
             limits,
             backpressure,
             notifications,
+            webhooks,
             health,
             logging,
             metrics,
             tracing,
             urls,
+            webhook_secrets,
             mode,
         }
     }
@@ -226,6 +241,7 @@ impl Tables {
         self.limits.checklist.check(&mut checks.table("limits.checklist"));
         self.backpressure.check(&mut checks.table("backpressure"));
         self.notifications.check(checks);
+        self.webhooks.check(checks);
         self.health.check(&mut checks.table("health"));
         self.logging.check(&mut checks.table("logging"));
         self.tracing.check(&mut checks.table("tracing"));

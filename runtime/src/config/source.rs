@@ -98,13 +98,26 @@ impl<'a> Document<'a> {
     pub(super) fn read<T: DeserializeOwned>(&self, problems: &mut Vec<Problem>) -> Option<T> {
         match toml::from_str(self.text) {
             Ok(value) => Some(value),
-            // Unknown keys were found before, with better words.
-            Err(error) if error.message().starts_with("unknown field") => None,
             Err(error) => {
-                problems.push(self.wrong_type(&error));
+                match error.message().strip_prefix("unknown field ") {
+                    // Unless it is in a list, or below a name that is anybody's, it was found before, with better words.
+                    Some(_) if !problems.is_empty() => {}
+                    Some(rest) => problems.push(self.unknown_field(&error, rest)),
+                    None => problems.push(self.wrong_type(&error)),
+                }
                 None
             }
         }
+    }
+
+    /// `rest` is serde's: "`x`, expected one of `a`, `b`".
+    fn unknown_field(&self, error: &toml::de::Error, rest: &str) -> Problem {
+        let at = error.span().map_or(0, |span| span.start);
+        let (name, expected) = rest.split_once(", expected ").unwrap_or((rest, ""));
+        let expected = expected.strip_prefix("one of ").unwrap_or(expected).replace('`', "");
+        let name = name.trim_matches('`');
+        let problem = self.problem(at, format!("unknown key `{name}`"));
+        problem.suggest(name, expected.split(", ")).allowed(expected.clone())
     }
 
     fn wrong_type(&self, error: &toml::de::Error) -> Problem {

@@ -192,6 +192,19 @@ impl Engine {
         Some(self.inner.prepare(request).await.ok()?.kind())
     }
 
+    /// Whether the schema takes an operation, which is not run.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn check(&self, query: &str) -> Result<(), String> {
+        let request = Request { query: query.to_owned(), ..Request::default() };
+        let told = |failures: Vec<Failure>| {
+            let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+            messages.join("; ")
+        };
+        self.inner.prepare(&request).await.map(drop).map_err(told)
+    }
+
     /// Answers a request of somebody who is not known.
     pub async fn execute(&self, request: &Request) -> Answer {
         self.execute_as(request, &Caller::Anonymous).await

@@ -47,6 +47,13 @@ fn unknown_keys_and_tables_are_all_told_with_what_was_meant() {
 }
 
 #[test]
+fn a_misspelt_key_in_a_list_is_told() {
+    let told = problems("[[auth.api_keys]]\nid = \"ci\"\nsha = \"00\"\n");
+    let wanted = "fraiseql.toml:3:1: unknown key `sha`\n    allowed: id, sha256, roles, tier";
+    assert!(told.starts_with(wanted), "{told}");
+}
+
+#[test]
 fn wrong_types_are_told_with_what_is_allowed() {
     let wrong = [
         "[database]\nmax_connections = \"many\"",

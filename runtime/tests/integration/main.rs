@@ -12,3 +12,4 @@ mod notifications;
 mod process;
 mod refusals;
 mod support;
+mod webhooks;

@@ -42,6 +42,7 @@ mod spool;
 mod subscriptions;
 mod support;
 mod traces;
+mod webhooks;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -236,6 +237,17 @@ fn all() -> Vec<(&'static str, Start)> {
             what_is_told_belongs_to_the_trace_of_the_change,
             a_target_that_is_away_gets_it_later_and_the_others_at_once,
             what_fails_too_often_or_for_good_is_dead_and_kept_with_the_reason;
+        webhooks:
+            a_signed_payment_pays_the_order_and_the_customer_is_told,
+            one_event_sent_by_many_at_once_has_one_effect,
+            what_is_not_signed_is_refused_for_its_reason_and_not_kept,
+            what_nobody_handles_is_kept_and_ignored,
+            what_could_not_be_done_is_done_later_also_by_another_process,
+            what_a_process_left_is_done_once_by_the_next,
+            what_is_refused_is_dead_with_the_reason_until_it_is_sent_again,
+            what_cannot_be_kept_is_not_acknowledged,
+            each_provider_is_believed_by_its_own_header,
+            a_handler_that_the_schema_does_not_take_stops_the_start;
         secrecy:
             nothing_that_callers_say_is_in_the_output_of_a_whole_run;
         traces:

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod health;
 pub mod metrics;
+pub mod webhooks;
 
 use std::sync::Arc;
 

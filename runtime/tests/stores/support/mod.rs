@@ -26,7 +26,7 @@ use url::Url;
 pub use http::Front;
 pub use orders::order;
 pub use replica::Replica;
-pub use shop::Shop;
+pub use shop::{Shop, WEBHOOK_SECRET};
 
 /// How long a condition may take to come true. Generous: it is only waited for in a test that fails.
 const EVENTUALLY: Duration = Duration::from_secs(45);

@@ -22,6 +22,8 @@ use super::{Link, Stage, eventually};
 
 /// The schema that is served.
 const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/schemas/ecommerce/schema.graphql");
+/// What the environment has as `TEST_SECRET`, by which senders of webhooks sign.
+pub const WEBHOOK_SECRET: &str = "whsec_test";
 const SEED: &str = include_str!("../../../../fixtures/schemas/ecommerce/seed.sql");
 
 /// What every shop has; a test says what it wants otherwise.
@@ -181,6 +183,18 @@ impl Shop {
         build(&table, self.mode, links, &self.postgres_direct).await.expect("the services are made")
     }
 
+    /// Why a server with these settings besides does not start.
+    pub async fn refuses(&self, settings: &str) -> String {
+        let mut table = self.settings.clone();
+        let spool = tempfile::tempdir().expect("a folder");
+        merge(&mut table, toml::from_str(settings).expect("the test's settings"));
+        let own = format!("queue.spool_dir = {:?}", spool.path().display().to_string());
+        merge(&mut table, toml::from_str(&own).expect("a path"));
+        let links = [&self.postgres, &self.redis, &self.nats];
+        let built = build(&table, self.mode, links, &self.postgres_direct).await;
+        fraiseql_runtime::error::chain(&built.err().expect("it does not start"))
+    }
+
     /// The tables of flags and rollouts.
     pub async fn migrate_own(&self) {
         let within = std::time::Duration::from_secs(10);
@@ -310,7 +324,8 @@ async fn build(
 ) -> Result<(AppState, Metrics), fraiseql_runtime::app_state::Error> {
     let config = config(settings, mode, links, direct);
     let metrics = Metrics::new();
-    Ok((AppState::build(&config, &metrics).await?, metrics))
+    // A box of its own: many tests hold what this awaits.
+    Ok((Box::pin(AppState::build(&config, &metrics)).await?, metrics))
 }
 
 fn config(settings: &toml::Table, mode: &str, [postgres, redis, nats]: [&Link; 3], direct: &Url) -> Config {
@@ -322,6 +337,7 @@ fn config(settings: &toml::Table, mode: &str, [postgres, redis, nats]: [&Link; 3
         ("WEBHOOK_URL", target("webhook").as_str()),
         ("SLACK_URL", target("slack").as_str()),
         ("SMTP_URL", target("email").as_str()),
+        ("TEST_SECRET", WEBHOOK_SECRET),
         ("DATABASE_URL", postgres.through.as_str()),
         ("DATABASE_DIRECT_URL", direct.as_str()),
         ("REDIS_URL", redis.through.as_str()),

@@ -1,0 +1,85 @@
+//! Events that wait: tried again when it is their time, by one of all servers, and forgotten when they are done with.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::event::Event;
+use super::store::{self, Due, State};
+use super::{LEASE, Webhooks};
+use crate::error::chain;
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// Events under way at the same time on one server.
+const CONCURRENCY: i64 = 8;
+const PRUNE_PERIOD: Duration = Duration::from_secs(3_600);
+
+impl Webhooks {
+    /// Tries again what waits, until `cancel`; what was begun is ended.
+    pub async fn retry(&self, cancel: CancellationToken) {
+        let names: Vec<String> = self.inner.hooks.keys().cloned().collect();
+        while !cancel.is_cancelled() {
+            let found = match store::due(&self.inner.postgres, &names, LEASE, CONCURRENCY).await {
+                Ok(due) => {
+                    let found = due.len();
+                    join_all(due.into_iter().map(|due| self.again(due))).await;
+                    found
+                }
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "webhooks wait for the database");
+                    0
+                }
+            };
+            if found > 0 {
+                continue;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// Forgets what was done with long ago. Runs until `cancel`.
+    pub async fn prune(&self, cancel: CancellationToken) {
+        loop {
+            for (name, hook) in &self.inner.hooks {
+                if let Err(error) = store::prune(&self.inner.postgres, name, hook.remember).await {
+                    tracing::debug!(webhook = name, error = %chain(&error), "could not forget old webhooks");
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(PRUNE_PERIOD) => {}
+            }
+        }
+    }
+
+    async fn again(&self, due: Due) {
+        let Due { id, webhook, event_type: kind, event_key: key, payload, attempts } = due;
+        let Some(hook) = self.inner.hooks.get(&webhook) else { return };
+        let tried = u32::try_from(attempts).unwrap_or(u32::MAX);
+        if tried > hook.policy.attempts {
+            // Whoever had it last never said what came of it: a process that it ended, perhaps.
+            let reason = "tried as often as is allowed, and the last attempt did not end";
+            tracing::error!(webhook, event_id = %id, attempts, reason, "webhook given up");
+            self.inner.metrics.count_event(hook.provider, State::Dead);
+            let settled = store::settle(
+                &self.inner.postgres,
+                id,
+                attempts,
+                State::Dead,
+                (Some(reason), Duration::ZERO),
+            );
+            if let Err(error) = settled.await {
+                tracing::debug!(error = %chain(&error), "what a webhook came to is not kept");
+            }
+            return;
+        }
+        // It was read before it was kept.
+        let payload: Value = serde_json::from_str(&payload).unwrap_or_default();
+        self.handle(&webhook, hook, &Event { id, kind, key, payload }, attempts).await;
+    }
+}
