@@ -22,7 +22,7 @@ for file in "${all[@]}"; do
   esac
 done
 on_containers=()
-for id in runtime-killed services-killed services-struck; do
+for id in runtime-killed services-killed services-struck webhooks-outlive-faults; do
   on_containers+=("scenarios/chaos/$id.toml")
 done
 

@@ -324,6 +324,9 @@ impl AppState {
             workers.push(worker("webhooks", self.webhooks.clone(), |webhooks, stop| async move {
                 webhooks.retry(stop).await;
             }));
+            workers.push(worker("webhooks-gauge", self.webhooks.clone(), |webhooks, stop| async move {
+                webhooks.measure(stop).await;
+            }));
             workers.push(worker("webhooks-pruning", self.webhooks.clone(), |webhooks, stop| async move {
                 webhooks.prune(stop).await;
             }));
@@ -475,7 +478,8 @@ where
 /// Who may tell us of events.
 fn make_webhooks(config: &Config, postgres: &Postgres, served: &Served, metrics: &Metrics) -> Webhooks {
     let series = metrics.area(|registry| WebhookMetrics::register(registry, &config.webhooks));
-    Webhooks::new(&config.webhooks, &config.webhook_secrets, postgres, served, series)
+    let statement = config.database.acquire_timeout + config.database.query_timeout;
+    Webhooks::new(&config.webhooks, &config.webhook_secrets, (postgres, statement), served, series)
 }
 
 /// What tells the outside, if it is to be told.

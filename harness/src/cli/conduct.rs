@@ -12,7 +12,7 @@ use super::{chaos, load};
 use crate::environment::{BackendChoice, ExternalUrls, Settings, merge_configuration, workspace};
 use crate::load::clients;
 use crate::load::profile::{self, Kind as ProfileKind, Mix, Profile, Slo};
-use crate::load::{CLASSES, Plan, target};
+use crate::load::{CLASSES, Plan, target, webhook};
 use crate::report::{self, terminal};
 use crate::run::Run;
 use crate::scenario::runner::{self, Job};
@@ -43,6 +43,9 @@ pub async fn load(name: &str, args: &load::Args, cancel: CancellationToken) -> a
     };
     let mut server_config = plan.profile.server.clone();
     merge_configuration(&mut server_config, plan.profile.clients.configuration(seed));
+    if plan.profile.mix.payment_webhook > 0 {
+        merge_configuration(&mut server_config, webhook::configuration());
+    }
     for scenario in &scenarios {
         overlay::overlay(&mut server_config, scenario)?;
     }
@@ -215,6 +218,9 @@ pub fn job_of(scenario: Scenario, seed: u64, args: &chaos::RunArgs) -> anyhow::R
     if scenario.needs_operator() {
         clients::add_operators(&mut server_config, seed);
     }
+    if scenario.load.mix.get(CLASSES[5]).is_some_and(|weight| *weight > 0) {
+        merge_configuration(&mut server_config, webhook::configuration());
+    }
     overlay::overlay(&mut server_config, &scenario)?;
     let wanted =
         if args.backend == "auto" && scenario.backend != "any" { &scenario.backend } else { &args.backend };
@@ -246,6 +252,7 @@ fn plan_of(scenario: &Scenario) -> Plan {
         create_order: weight(CLASSES[2]),
         update_order_status: weight(CLASSES[3]),
         request_invoice: weight(CLASSES[4]),
+        payment_webhook: weight(CLASSES[5]),
         ..Mix::default()
     };
     let hard = profile::Hard::default();

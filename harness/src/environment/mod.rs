@@ -42,8 +42,8 @@ pub use control::Control;
 pub use link::{Link, Toxiproxy};
 pub use program::Program;
 pub use server::{
-    Profile, Server, ServerRequest, example, merge_configuration, release_build, server_program,
-    server_source, workspace,
+    Profile, Server, ServerRequest, WEBHOOK_SECRET, WEBHOOK_SECRET_ENV, example, merge_configuration,
+    release_build, server_program, server_source, workspace,
 };
 pub use settings::Settings;
 

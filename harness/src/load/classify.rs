@@ -115,6 +115,18 @@ pub fn plain(answer: &Answer, expect: Option<u16>) -> Classified {
     }
 }
 
+/// Judges the answer to a delivery: what is taken is ok, unless the server says in the same breath that it does nothing.
+pub fn webhook(answer: &Answer) -> Classified {
+    let found = plain(answer, None);
+    let (Outcome::Ok, Answer::Http { body, .. }) = (found.outcome, answer) else { return found };
+    let data: Value = serde_json::from_slice(body).unwrap_or_default();
+    match data.get("state").and_then(Value::as_str) {
+        Some("done" | "waiting") => Classified { data, ..found },
+        Some(state) => Classified::new(Outcome::Unknown, state),
+        None => Classified::new(Outcome::Unknown, "unparsable"),
+    }
+}
+
 /// By the code of a refusal that the body has, else as of a limiter. Either must say when to come back; one that does not is
 /// told apart by its code.
 fn limited(retry_after: bool, body: &[u8]) -> Classified {
@@ -211,6 +223,25 @@ mod tests {
             (500, None, Unknown),
         ] {
             assert_eq!(plain(&http(status, ""), expect).outcome, outcome, "{status} expecting {expect:?}");
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_ok_when_it_is_taken_and_acted_upon() {
+        use Outcome::{Fail, Ok, Unknown};
+        for (status, body, outcome, code) in [
+            (200, r#"{"id":"e","state":"done"}"#, Ok, "200"),
+            (202, r#"{"id":"e","state":"waiting"}"#, Ok, "202"),
+            (200, r#"{"id":"e","state":"dead"}"#, Unknown, "dead"),
+            (200, r#"{"id":"e","state":"ignored"}"#, Unknown, "ignored"),
+            (200, "", Unknown, "unparsable"),
+            (400, r#"{"error":{"code":"SIGNATURE_INVALID"}}"#, Unknown, "400"),
+            (429, r#"{"error":{"code":"OVERLOADED"}}"#, Fail, "OVERLOADED without Retry-After"),
+            (503, r#"{"error":{"code":"UNAVAILABLE"}}"#, Unknown, "503"),
+        ] {
+            let answer = Answer::Http { status, retry_after: false, body: body.into() };
+            let found = webhook(&answer);
+            assert_eq!((found.outcome, found.code.as_str()), (outcome, code), "{answer:?}");
         }
     }
 

@@ -19,6 +19,7 @@ pub mod schedule;
 pub mod target;
 pub mod users;
 pub mod validity;
+pub mod webhook;
 
 use chaos::history::ClassId;
 
@@ -26,13 +27,15 @@ pub use drive::{LoadOutcome, drive};
 pub use profile::{Overrides, Plan, Profile};
 
 /// Names of the operation classes; a [`ClassId`] is an index into it.
-pub const CLASSES: [&str; 6] =
-    ["products", "order", "createOrder", "updateOrderStatus", "requestInvoice", "request"];
+pub const CLASSES: [&str; 7] =
+    ["products", "order", "createOrder", "updateOrderStatus", "requestInvoice", "paymentWebhook", "request"];
 
 pub const PRODUCTS: ClassId = ClassId(0);
 pub const ORDER: ClassId = ClassId(1);
 pub const CREATE_ORDER: ClassId = ClassId(2);
 pub const UPDATE_ORDER_STATUS: ClassId = ClassId(3);
 pub const REQUEST_INVOICE: ClassId = ClassId(4);
+/// A delivery of a payment provider, which pays an order.
+pub const PAYMENT_WEBHOOK: ClassId = ClassId(5);
 /// A plain request of the profile.
-pub const REQUEST: ClassId = ClassId(5);
+pub const REQUEST: ClassId = ClassId(6);

@@ -1,7 +1,7 @@
 //! The mix: which operation an arrival is, its body, key and canonical answer, all from the seed.
 //!
 //! Keys and values are unique in the run. Reads, updates and invoices are about orders that this run created and got
-//! acknowledged; each is updated at most once, from pending to paid. Until there is one, such an arrival creates an
+//! acknowledged; each is updated at most once, from pending to paid, by a mutation or by a payment. Until there is one, such an arrival creates an
 //! order instead.
 
 use std::collections::{HashSet, VecDeque};
@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::clients::Clients;
 use super::profile::{Mix, Plan, Request};
-use super::{CREATE_ORDER, ORDER, PRODUCTS, REQUEST, REQUEST_INVOICE, UPDATE_ORDER_STATUS};
+use super::{
+    CREATE_ORDER, ORDER, PAYMENT_WEBHOOK, PRODUCTS, REQUEST, REQUEST_INVOICE, UPDATE_ORDER_STATUS, webhook,
+};
 
 /// Acknowledged orders that are kept to be read, updated and invoiced.
 const POOL: usize = 10_000;
@@ -43,6 +45,8 @@ pub struct Operation {
 pub enum Send {
     /// The body of a `POST /graphql`.
     Graphql(String),
+    /// The body of a delivery to the server's webhook.
+    Webhook(String),
     /// Index of a plain request of the profile.
     Plain(usize),
 }
@@ -83,7 +87,7 @@ impl Operations {
         if plan.plain_only && requests.is_empty() {
             requests.push(Request::root());
         }
-        let classes = [PRODUCTS, ORDER, CREATE_ORDER, UPDATE_ORDER_STATUS, REQUEST_INVOICE];
+        let classes = [PRODUCTS, ORDER, CREATE_ORDER, UPDATE_ORDER_STATUS, REQUEST_INVOICE, PAYMENT_WEBHOOK];
         let weighted = classes.into_iter().map(Choice::Class).zip(plan.profile.mix.weights());
         let plain =
             requests.iter().enumerate().map(|(index, request)| (Choice::Plain(index), request.weight));
@@ -180,6 +184,14 @@ impl Operations {
             let body = body(UPDATE_QUERY, json!({ "id": id, "status": "paid", "key": key }));
             return Some(operation(class, key.into(), &format!("{id}|paid"), body));
         }
+        if class == PAYMENT_WEBHOOK {
+            // An order is paid by one payment; a provider sends again what was not taken, and may send twice.
+            let id = self.pool.lock().pending.pop_front()?;
+            let event = format!("evt_{key}");
+            let send = Send::Webhook(webhook::body(&event, &id));
+            let (twin, retry) = (rng.random_bool(self.mix.twin_share), true);
+            return Some(Operation { twin, retry, ..operation(class, id, &event, send) });
+        }
         if class == CREATE_ORDER {
             return None;
         }
@@ -234,6 +246,7 @@ pub fn canonical(class: ClassId, data: &Value) -> String {
         CREATE_ORDER => all("createOrder", &["id", "status", "total"]),
         UPDATE_ORDER_STATUS => all("updateOrderStatus", &["id", "status"]),
         REQUEST_INVOICE => text("/requestInvoice/jobId"),
+        PAYMENT_WEBHOOK => text("/state"),
         _ => String::new(),
     }
 }

@@ -101,6 +101,8 @@ pub struct Mix {
     pub create_order: u32,
     pub update_order_status: u32,
     pub request_invoice: u32,
+    /// Deliveries of a payment provider to a webhook of the server's, which the harness configures.
+    pub payment_webhook: u32,
     /// Share of createOrder arrivals that send two identical requests at the same time.
     #[serde(rename = "twin_share", deserialize_with = "checked::share")]
     pub twin_share: f64,
@@ -122,6 +124,7 @@ impl Default for Mix {
             create_order: 25,
             update_order_status: 10,
             request_invoice: 5,
+            payment_webhook: 0,
             twin_share: 0.05,
             retry_share: 0.5,
             max_user_id: 100,
@@ -132,8 +135,15 @@ impl Default for Mix {
 
 impl Mix {
     /// Weights in the order of the operation classes, without the plain requests.
-    pub fn weights(&self) -> [u32; 5] {
-        [self.products, self.order, self.create_order, self.update_order_status, self.request_invoice]
+    pub fn weights(&self) -> [u32; 6] {
+        [
+            self.products,
+            self.order,
+            self.create_order,
+            self.update_order_status,
+            self.request_invoice,
+            self.payment_webhook,
+        ]
     }
 }
 

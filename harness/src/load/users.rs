@@ -19,7 +19,7 @@ use url::Url;
 use super::classify::{self, Answer, Classified};
 use super::operations::{self, Operation, Operations, Send};
 use super::pacing::{Arrival, Pacer, Ticket};
-use super::{CLASSES, CREATE_ORDER};
+use super::{CLASSES, CREATE_ORDER, webhook};
 use crate::observe::Recorder;
 
 /// Pause before an operation of unknown outcome is sent again with its key.
@@ -255,6 +255,7 @@ fn judge(shared: &Shared, operation: &Operation, answer: &Answer) -> Classified 
                 _ => found,
             }
         }
+        Send::Webhook(_) => classify::webhook(answer),
         Send::Graphql(_) => {
             let found = classify::graphql(answer);
             if found.outcome == Outcome::Ok && !operations::is_complete(operation.class, &found.data) {
@@ -286,6 +287,7 @@ fn build(caller: &Caller, shared: &Shared, operation: &Operation) -> Option<reqw
                 caller.http.post(url(shared, "/graphql")?).header("content-type", "application/json");
             request.body(body.clone())
         }
+        Send::Webhook(body) => webhook::signed(caller.http.post(url(shared, webhook::PATH)?), body),
         Send::Plain(index) => {
             let plain = shared.operations.request(*index);
             let method = reqwest::Method::from_bytes(plain.method.as_bytes()).ok()?;

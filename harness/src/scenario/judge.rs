@@ -35,15 +35,17 @@ pub fn invariants(
     let rows: Vec<(String, String)> =
         state.orders.iter().filter_map(|o| Some((o.idempotency_key.clone()?, o.id.clone()))).collect();
     let named = |finding: Finding, name: &str| Finding { invariant: name.to_owned(), ..finding };
+    let deliveries = of("paymentWebhook");
     let mut findings = Vec::new();
     for name in wanted.keys() {
         let finding = match name.as_str() {
             "no-acked-write-lost" => only(orders(&creates, &rows), |kind| kind != "phantom"),
             "no-write-out-of-nothing" => only(orders(&creates, &rows), |kind| kind == "phantom"),
             "one-order-per-key" => idempotency::check(&creates, &rows),
-            "no-acked-status-lost" => status(&of("updateOrderStatus"), state),
+            "no-acked-status-lost" => status(&of("updateOrderStatus"), &deliveries, state),
             "invoice-exactly-once" => invoices(&of("requestInvoice"), state),
-            "event-at-least-once" => events(&creates, &of("updateOrderStatus"), state),
+            "webhook-exactly-once" => payments(&deliveries, state),
+            "event-at-least-once" => events(&creates, &of("updateOrderStatus"), &deliveries, state),
             "event-reaches-subscribers" => subscribers(&creates, state),
             "api-equals-database" => match &state.api_unread {
                 Some(reason) => unread(name, reason),
@@ -86,16 +88,19 @@ fn only(finding: Finding, keep: fn(&str) -> bool) -> Finding {
 }
 
 /// A change of status writes `order id|status` under its own key.
-fn status(updates: &[&Operation], state: &FinalState) -> Finding {
+fn status(updates: &[&Operation], payments: &[&Operation], state: &FinalState) -> Finding {
+    let paid = keys(payments);
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for change in &state.status_changes {
+    // What a payment did has a key of the server's own.
+    let changes = state.status_changes.iter().filter(|change| !paid.contains(change.order_id.as_str()));
+    for change in changes {
         if let Some(key) = &change.idempotency_key {
             let value = format!("{}|{}", change.order_id, change.status);
             found.entry(key.clone()).or_default().push(value);
         }
     }
     // A createOrder may log the first status under its own key; that is no update.
-    let keys: BTreeSet<&str> = updates.iter().map(|o| o.key.as_str()).collect();
+    let keys = keys(updates);
     let created: BTreeSet<&str> = state.orders.iter().filter_map(|o| o.idempotency_key.as_deref()).collect();
     found.retain(|key, _| keys.contains(key.as_str()) || !created.contains(key.as_str()));
     acked_writes::check("no-acked-status-lost", updates, &found)
@@ -110,6 +115,22 @@ fn invoices(requests: &[&Operation], state: &FinalState) -> Finding {
     exactly_once::check(requests, &effects)
 }
 
+/// A payment's key is its order, and its effect the step of that order to paid.
+fn payments(deliveries: &[&Operation], state: &FinalState) -> Finding {
+    let paid = keys(deliveries);
+    let effects: Vec<(String, String)> = state
+        .status_changes
+        .iter()
+        .filter(|change| change.status == "paid" && paid.contains(change.order_id.as_str()))
+        .map(|change| (change.order_id.clone(), change.id.clone()))
+        .collect();
+    exactly_once::check(deliveries, &effects)
+}
+
+fn keys<'a>(operations: &[&'a Operation]) -> BTreeSet<&'a str> {
+    operations.iter().map(|operation| operation.key.as_str()).collect()
+}
+
 /// Each subscriber has to hear of each order of this run that the database holds, acknowledged or not.
 fn subscribers(creates: &[&Operation], state: &FinalState) -> Finding {
     let keys: BTreeSet<&str> = creates.iter().map(|o| o.key.as_str()).collect();
@@ -121,13 +142,23 @@ fn subscribers(creates: &[&Operation], state: &FinalState) -> Finding {
 
 /// One event has to be there for each order and each change of status of this run that the database holds,
 /// acknowledged or not.
-fn events(creates: &[&Operation], updates: &[&Operation], state: &FinalState) -> Finding {
+fn events(
+    creates: &[&Operation],
+    updates: &[&Operation],
+    payments: &[&Operation],
+    state: &FinalState,
+) -> Finding {
+    let paid = keys(payments);
     let keys: BTreeSet<&str> = creates.iter().chain(updates).map(|o| o.key.as_str()).collect();
     let ours = |key: &Option<String>| key.as_deref().is_some_and(|key| keys.contains(key));
     let created = |id: &str| format!("created {id}");
     let changed = |id: &str| format!("changed {id}");
     let orders = state.orders.iter().filter(|o| ours(&o.idempotency_key)).map(|o| created(&o.id));
-    let changes = state.status_changes.iter().filter(|c| ours(&c.idempotency_key)).map(|c| changed(&c.id));
+    let changes = state
+        .status_changes
+        .iter()
+        .filter(|c| ours(&c.idempotency_key) || paid.contains(c.order_id.as_str()))
+        .map(|c| changed(&c.id));
     let expected: Vec<String> = orders.chain(changes).collect();
     let message = |event: &Event| {
         let key = match event.subject.rsplit('.').next() {

@@ -28,13 +28,14 @@ fn operation(n: u64, class: u16, key: &str, value: &str, answer: &str) -> Operat
     }
 }
 
-/// Two orders, one update, one invoice, all acknowledged, and the state that follows from them.
+/// Two orders, one update, one invoice and one payment, all acknowledged, and the state that follows from them.
 fn sound() -> (Vec<Operation>, FinalState) {
     let operations = vec![
         operation(0, 2, "k1", "k1", "o1|pending|10.00"),
         operation(1, 2, "k2", "k2", "o2|pending|20.00"),
         operation(2, 3, "u1", "o1|paid", "o1|paid"),
         operation(3, 4, "i1", "o1", "j1"),
+        operation(4, 5, "o7", "evt_1", "done"),
     ];
     let order = |id: &str, key: &str, status: &str, total: &str| Order {
         id: id.into(),
@@ -56,21 +57,25 @@ fn sound() -> (Vec<Operation>, FinalState) {
         order_id: "o1".into(),
         sequence: 3,
     };
+    let (paid, told) = payment("c7");
     let state = FinalState {
         drained_after_s: 1.0,
         orders: vec![order("o1", "k1", "paid", "10.00"), order("o2", "k2", "pending", "20.00")],
-        status_changes: vec![StatusChange {
-            id: "c1".into(),
-            order_id: "o1".into(),
-            status: "paid".into(),
-            idempotency_key: Some("u1".into()),
-        }],
+        status_changes: vec![
+            StatusChange {
+                id: "c1".into(),
+                order_id: "o1".into(),
+                status: "paid".into(),
+                idempotency_key: Some("u1".into()),
+            },
+            paid,
+        ],
         invoices: vec![Invoice {
             job_id: "j1".into(),
             order_id: "o1".into(),
             idempotency_key: Some("i1".into()),
         }],
-        events: vec![event(1, "o1"), event(2, "o2"), change],
+        events: vec![event(1, "o1"), event(2, "o2"), change, told],
         asked: ["o1", "o2"].map(str::to_owned).into(),
         api: [("o1", "o1|paid|10.00"), ("o2", "o2|pending|20.00")]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -79,6 +84,24 @@ fn sound() -> (Vec<Operation>, FinalState) {
         ..FinalState::default()
     };
     (operations, state)
+}
+
+/// What a payment of the order `o7` does, and the event of that.
+fn payment(id: &str) -> (StatusChange, Event) {
+    let change = StatusChange {
+        id: id.into(),
+        order_id: "o7".into(),
+        status: "paid".into(),
+        idempotency_key: Some("of the server's own".into()),
+    };
+    let event = Event {
+        subject: "orders.status_changed".into(),
+        message_id: id.into(),
+        event_id: id.into(),
+        order_id: "o7".into(),
+        sequence: 9,
+    };
+    (change, event)
 }
 
 fn heard(orders: &[&str]) -> Heard {
@@ -170,15 +193,28 @@ fn too_few_repetitions_prove_nothing_where_the_scenario_asks_for_them() {
     state.events.push(Event { sequence: 4, ..state.events[0].clone() });
     let line = repetitions(&asked(1), &state).expect("asked for");
     assert_eq!(line.outcome, Outcome::Pass);
-    assert_eq!(line.detail, "1 deliveries beyond the first of 3 messages, wanted at least 1");
+    assert_eq!(line.detail, "1 deliveries beyond the first of 4 messages, wanted at least 1");
 }
 
 #[test]
 fn a_lost_change_of_status_is_found() {
     let (operations, mut state) = sound();
-    state.status_changes.clear();
+    state.status_changes.remove(0);
     // Its event is still in the stream, and now tells of something that never was.
     assert_eq!(violated(&operations, &state), ["event-at-least-once", "no-acked-status-lost"]);
+}
+
+#[test]
+fn a_payment_that_was_taken_and_not_acted_upon_is_found_and_one_that_paid_twice() {
+    let (operations, mut state) = sound();
+    let (again, told) = payment("c8");
+    state.status_changes.push(again);
+    state.events.push(told);
+    assert_eq!(violated(&operations, &state), ["webhook-exactly-once"]);
+    let (operations, mut state) = sound();
+    state.status_changes.pop();
+    state.events.pop();
+    assert_eq!(violated(&operations, &state), ["webhook-exactly-once"]);
 }
 
 #[test]

@@ -44,8 +44,8 @@ use crate::environment::stub::StubName;
 use crate::load::clients::Clients;
 
 /// The operations that load can issue, in the order of their class ids.
-pub const CLASSES: [&str; 6] =
-    ["products", "order", "createOrder", "updateOrderStatus", "requestInvoice", "request"];
+pub const CLASSES: [&str; 7] =
+    ["products", "order", "createOrder", "updateOrderStatus", "requestInvoice", "paymentWebhook", "request"];
 
 /// What a fault can act on.
 pub const TARGETS: [&str; 8] = ["postgres", "redis", "nats", "runtime", LOAD, "webhook", "slack", "email"];
@@ -54,12 +54,13 @@ pub const TARGETS: [&str; 8] = ["postgres", "redis", "nats", "runtime", LOAD, "w
 pub const LOAD: &str = "load";
 
 /// Invariants that `judge` knows, and the operation class without which each proves nothing.
-pub const INVARIANTS: [(&str, &str); 8] = [
+pub const INVARIANTS: [(&str, &str); 9] = [
     ("no-acked-write-lost", "createOrder"),
     ("no-write-out-of-nothing", "createOrder"),
     ("one-order-per-key", "createOrder"),
     ("no-acked-status-lost", "updateOrderStatus"),
     ("invoice-exactly-once", "requestInvoice"),
+    ("webhook-exactly-once", "paymentWebhook"),
     ("event-at-least-once", "createOrder"),
     ("event-reaches-subscribers", "createOrder"),
     ("api-equals-database", "createOrder"),

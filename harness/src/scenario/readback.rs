@@ -34,6 +34,8 @@ pub struct Sources {
     pub base_url: String,
     /// API keys that are shown to it in turn, so that the limits of none are used up; none: nothing is shown.
     pub api_keys: Vec<String>,
+    /// Whether the server has webhooks, whose events may wait.
+    pub webhooks: bool,
     /// How long draining may take.
     pub drain_within: Duration,
     /// How long each of the three readings may take.
@@ -150,6 +152,14 @@ async fn drain(
             Ok(left) => left,
             Err(error) => vec![format!("/metrics: {error:#}")],
         };
+        if sources.webhooks {
+            // Asked of the database itself: the series is some seconds old.
+            match within(CALL, "count the webhooks that wait", waiting(&sources.postgres_url)).await {
+                Ok(0) => {}
+                Ok(waiting) => state.undrained.push(format!("{waiting} events of webhooks")),
+                Err(error) => state.undrained.push(format!("{error:#}")),
+            }
+        }
         // Two looks in a row: a job can be between the spool and the queue.
         quiet = if state.undrained.is_empty() { quiet + 1 } else { 0 };
         state.drained_after_s = begun.elapsed().as_secs_f64();
@@ -161,6 +171,14 @@ async fn drain(
             () = cancel.cancelled() => bail!("interrupted while draining"),
         }
     }
+}
+
+async fn waiting(url: &str) -> anyhow::Result<i64> {
+    let mut connection = PgConnection::connect(url).await.context("connect to Postgres")?;
+    let count = "SELECT count(*) FROM fraiseql.webhook_events WHERE state = 'waiting'";
+    let waiting = sqlx::query_scalar(count).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(waiting)
 }
 
 async fn in_flight(http: &reqwest::Client, base_url: &str) -> anyhow::Result<Vec<String>> {

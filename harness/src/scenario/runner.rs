@@ -300,6 +300,7 @@ impl UnderWay<'_> {
             stream: "ORDERS".into(),
             base_url: base_url.into(),
             api_keys: self.api_keys(),
+            webhooks: self.job.plan.profile.mix.payment_webhook > 0,
             drain_within: Duration::from_secs(60),
             read_within: Duration::from_secs(120),
             api_orders_max: 2_000,

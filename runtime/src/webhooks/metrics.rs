@@ -4,7 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 
 use super::store::State;
 use crate::config::webhooks::{Provider, Webhooks};
-use crate::observability::metrics::{Counter, Family, Histogram, Registry, latency_histogram};
+use crate::observability::metrics::{Counter, Family, Gauge, Histogram, Registry, latency_histogram};
 
 /// Why something failed, beside what [`Error::reason`](super::Error::reason) names.
 pub const FAILED: &str = "failed";
@@ -36,9 +36,11 @@ struct Ended {
 }
 
 /// `webhook_received_total{provider,event_type}`, `webhook_processing_duration_seconds{provider}`,
-/// `webhook_failures_total{provider,reason}` and `webhook_events_total{provider,result}`.
+/// `webhook_failures_total{provider,reason}`, `webhook_events_total{provider,result}` and `webhook_events_waiting`.
 #[derive(Debug, Clone)]
 pub struct WebhookMetrics {
+    /// Events that are not done with, of all servers.
+    pub(super) waiting: Gauge,
     received: Family<Received, Counter>,
     processing: Family<Processing, Histogram, fn() -> Histogram>,
     failures: Family<Failure, Counter>,
@@ -49,6 +51,7 @@ impl WebhookMetrics {
     /// Registers the families, with the series of the webhooks there are at zero.
     pub fn register(registry: &mut Registry, webhooks: &Webhooks) -> Self {
         let metrics = Self {
+            waiting: Gauge::default(),
             received: Family::default(),
             processing: Family::new_with_constructor(latency_histogram as fn() -> Histogram),
             failures: Family::default(),
@@ -76,6 +79,10 @@ impl WebhookMetrics {
         registry.register("webhook_failures", help, metrics.failures.clone());
         let help = "Webhooks that were taken, by what became of their events at once or later";
         registry.register("webhook_events", help, metrics.events.clone());
+        if !webhooks.0.is_empty() {
+            let help = "Events that webhooks told of and that are not done with";
+            registry.register("webhook_events_waiting", help, metrics.waiting.clone());
+        }
         metrics
     }
 

@@ -40,8 +40,8 @@ use crate::resilience::retry::{Policy, Strategy};
 use crate::security::guard::Caller;
 use crate::storage::postgres::Postgres;
 
-/// For how long an event belongs to whoever took it; after that somebody else does. Longer than a mutation may take.
-const LEASE: Duration = Duration::from_secs(120);
+/// For how long an event belongs to whoever took it, at least.
+const LEASE_MIN: Duration = Duration::from_secs(10);
 
 /// The webhooks. Clones share everything.
 #[derive(Clone)]
@@ -54,6 +54,8 @@ struct Inner {
     postgres: Postgres,
     served: Served,
     metrics: WebhookMetrics,
+    /// For how long an event belongs to whoever took it; after that somebody else does.
+    lease: Duration,
 }
 
 /// One sender.
@@ -114,11 +116,11 @@ impl fmt::Debug for Webhooks {
 
 impl Webhooks {
     /// The webhooks of the configuration. One without a secret is not among them; the configuration sees to it that
-    /// there is none.
+    /// there is none. `statement` is what one statement may take, the wait for its connection included.
     pub fn new(
         table: &config::Webhooks,
         secrets: &BTreeMap<String, Secret>,
-        postgres: &Postgres,
+        (postgres, statement): (&Postgres, Duration),
         served: &Served,
         metrics: WebhookMetrics,
     ) -> Self {
@@ -128,7 +130,9 @@ impl Webhooks {
         };
         let hooks = table.0.iter().filter_map(hook).collect();
         let (postgres, served) = (postgres.clone(), served.clone());
-        Self { inner: Arc::new(Inner { hooks, postgres, served, metrics }) }
+        // A mutation is one statement, or two where its key was used before; another says what came of it.
+        let lease = (4 * statement).max(LEASE_MIN);
+        Self { inner: Arc::new(Inner { hooks, postgres, served, metrics, lease }) }
     }
 
     /// Whether there is none.
@@ -195,7 +199,7 @@ impl Webhooks {
 
     async fn keep(&self, name: &str, hook: &Hook, event: &Event, body: &str) -> Result<Taken, Error> {
         let Inner { postgres, metrics, .. } = &*self.inner;
-        let known = store::claim(postgres, (name, hook.provider), event, body, LEASE).await?;
+        let known = store::claim(postgres, (name, hook.provider), event, body, self.inner.lease).await?;
         let state = match known {
             None => self.handle(name, hook, event, 1).await,
             Some(state) => {

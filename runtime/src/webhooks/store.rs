@@ -87,6 +87,8 @@ const DUE: &str = "
     WHERE due.id = found.id
     RETURNING due.id, webhook, event_type, event_key, payload::text AS payload, attempts";
 
+const WAITING: &str = "SELECT count(*) FROM fraiseql.webhook_events WHERE state = 'waiting'";
+
 const PRUNE: &str = "
     DELETE FROM fraiseql.webhook_events
     WHERE webhook = $1 AND state IN ('done', 'ignored') AND updated_at < now() - $2 * interval '1 second'";
@@ -138,6 +140,12 @@ pub(super) async fn due(
 ) -> Result<Vec<Due>, Error> {
     let statement = sqlx::query_as::<_, Due>(DUE).bind(webhooks).bind(lease.as_secs_f64()).bind(most);
     postgres.write(statement).await
+}
+
+/// How many are not done with.
+pub(super) async fn waiting(postgres: &Postgres) -> Result<i64, Error> {
+    let rows = postgres.read(|| sqlx::query_as::<_, (i64,)>(WAITING)).await?;
+    Ok(rows.first().map_or(0, |row| row.0))
 }
 
 /// Forgets what was done with so long ago.

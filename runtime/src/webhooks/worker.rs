@@ -6,14 +6,15 @@ use futures::future::join_all;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::Webhooks;
 use super::event::Event;
 use super::store::{self, Due, State};
-use super::{LEASE, Webhooks};
 use crate::error::chain;
 
 const PAUSE: Duration = Duration::from_secs(1);
 /// Events under way at the same time on one server.
 const CONCURRENCY: i64 = 8;
+const MEASURE_PERIOD: Duration = Duration::from_secs(5);
 const PRUNE_PERIOD: Duration = Duration::from_secs(3_600);
 
 impl Webhooks {
@@ -21,7 +22,7 @@ impl Webhooks {
     pub async fn retry(&self, cancel: CancellationToken) {
         let names: Vec<String> = self.inner.hooks.keys().cloned().collect();
         while !cancel.is_cancelled() {
-            let found = match store::due(&self.inner.postgres, &names, LEASE, CONCURRENCY).await {
+            let found = match store::due(&self.inner.postgres, &names, self.inner.lease, CONCURRENCY).await {
                 Ok(due) => {
                     let found = due.len();
                     join_all(due.into_iter().map(|due| self.again(due))).await;
@@ -38,6 +39,20 @@ impl Webhooks {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// Counts what waits. Runs until `cancel`.
+    pub async fn measure(&self, cancel: CancellationToken) {
+        loop {
+            match store::waiting(&self.inner.postgres).await {
+                Ok(waiting) => drop(self.inner.metrics.waiting.set(waiting)),
+                Err(error) => tracing::debug!(error = %chain(&error), "could not count webhooks that wait"),
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(MEASURE_PERIOD) => {}
             }
         }
     }

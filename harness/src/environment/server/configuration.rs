@@ -15,6 +15,11 @@ use crate::environment::stub::StubName;
 /// The server's own default when the file says nothing.
 const DEFAULT_GRACE: &str = "10s";
 
+/// The variable with the secret by which webhooks are signed.
+pub const WEBHOOK_SECRET_ENV: &str = "WEBHOOK_SECRET";
+/// What it holds: no secret, since nobody knows it but a server that a run of the harness started.
+pub const WEBHOOK_SECRET: &str = "whsec_of_a_run";
+
 /// What the harness needs to say, with `overrides` merged over it.
 pub(super) fn table(address: SocketAddr, spool: &Path, overrides: Table) -> Table {
     let mut table = Table::new();
@@ -63,7 +68,7 @@ pub(super) fn grace(table: &Table) -> anyhow::Result<Duration> {
     humantime::parse_duration(text).with_context(|| format!("server.shutdown_grace = {text:?}"))
 }
 
-/// DATABASE_URL, REDIS_URL and NATS_URL through the proxies, and where the stand-ins are.
+/// DATABASE_URL, REDIS_URL and NATS_URL through the proxies, where the stand-ins are, and by what webhooks are signed.
 pub(super) fn environment(
     urls: &BTreeMap<ServiceName, (String, String)>,
     stubs: &BTreeMap<StubName, String>,
@@ -86,6 +91,7 @@ pub(super) fn environment(
             (variable.to_owned(), proxied.into())
         })
         .chain(stubs)
+        .chain([(WEBHOOK_SECRET_ENV.to_owned(), WEBHOOK_SECRET.into())])
         .collect()
 }
 

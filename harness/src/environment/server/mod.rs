@@ -21,7 +21,7 @@ use super::stub::StubName;
 use super::{Control, Error, Leftover, ServiceName, free_port, log_tail, logs, postgres, wait};
 use crate::run::Run;
 
-pub use configuration::merge as merge_configuration;
+pub use configuration::{WEBHOOK_SECRET, WEBHOOK_SECRET_ENV, merge as merge_configuration};
 
 pub use build::{Profile, binary as server_program, example, release_build, server_source, workspace};
 

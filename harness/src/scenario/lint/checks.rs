@@ -10,7 +10,7 @@ use crate::scenario::check::{Check, Metric, Op, Subject};
 use crate::scenario::{CLASSES, file, suggest};
 
 const READS: [&str; 2] = ["products", "order"];
-const WRITES: [&str; 3] = ["createOrder", "updateOrderStatus", "requestInvoice"];
+const WRITES: [&str; 4] = ["createOrder", "updateOrderStatus", "requestInvoice", "paymentWebhook"];
 
 impl Lint {
     pub(super) fn check(&mut self, spanned: &Spanned<file::Check>) -> Option<Check> {

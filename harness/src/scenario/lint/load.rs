@@ -35,7 +35,7 @@ impl Lint {
         }
         let mut mix = BTreeMap::new();
         for (class, weight) in &written.load.mix {
-            if self.one_of("S011", "operation class", class, &CLASSES[..5]) {
+            if self.one_of("S011", "operation class", class, &CLASSES[..6]) {
                 mix.insert(class.get_ref().clone(), *weight);
             }
         }
