@@ -236,7 +236,6 @@ impl Webhooks {
             metrics.count_failure(hook.provider, FAILED);
         }
         drop(span);
-        metrics.count_event(hook.provider, state);
         let told = reason.as_deref().unwrap_or_default();
         match state {
             State::Done => tracing::info!(webhook = name, event_type, %event_id, "webhook handled"),
@@ -250,14 +249,17 @@ impl Webhooks {
                 webhook = name, event_type, %event_id, attempts, reason = told, "webhook given up"
             ),
         }
-        match store::settle(postgres, event.id, attempts, state, (reason.as_deref(), wait)).await {
+        let settled = store::settle(postgres, event.id, attempts, state, (reason.as_deref(), wait)).await;
+        let state = match settled {
             Ok(()) => state,
             // The row says that somebody is at it. When the lease is over somebody is, with the same key.
             Err(error) => {
                 tracing::warn!(webhook = name, %event_id, error = %chain(&error), "what a webhook came to is not kept");
                 State::Waiting
             }
-        }
+        };
+        metrics.count_event(hook.provider, state);
+        state
     }
 
     async fn run(&self, hook: &Hook, event: &Event) -> Outcome {
