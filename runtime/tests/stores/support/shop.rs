@@ -283,20 +283,18 @@ impl Shop {
 
     /// Sum of a metric's series, if there are any.
     pub fn metric_if_there(&self, name: &str) -> Option<f64> {
+        // One look: a series that is there now may be gone at the next.
         let text = self.metrics.classic();
-        text.lines().any(|line| line.starts_with(name)).then(|| self.metric(name))
+        let of_name = |rest: &&str| name.contains('{') || rest.starts_with([' ', '{']);
+        let values = text.lines().filter_map(|line| {
+            line.strip_prefix(name).filter(of_name)?.rsplit_once(' ')?.1.parse::<f64>().ok()
+        });
+        values.fold(None, |sum, value| Some(sum.unwrap_or_default() + value))
     }
 
     /// Sum of a metric's series, which must be there. `name` is a whole one, and may be followed by how the labels begin.
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics.classic();
-        let of_name = |rest: &&str| name.contains('{') || rest.starts_with([' ', '{']);
-        let values: Vec<f64> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix(name).filter(of_name)?.rsplit_once(' ')?.1.parse().ok())
-            .collect();
-        assert!(!values.is_empty(), "there is no series {name}");
-        values.iter().sum()
+        self.metric_if_there(name).unwrap_or_else(|| panic!("there is no series {name}"))
     }
 
     /// The files of the spool, oldest first.
