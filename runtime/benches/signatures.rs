@@ -1,4 +1,4 @@
-//! Claim: to see whether a webhook of 2 KiB is signed costs some microseconds, whoever signed it.
+//! Claim: to see whether a webhook of 2 KiB is signed costs less than two microseconds, whoever signed it.
 
 use std::hint::black_box;
 use std::time::Duration;
