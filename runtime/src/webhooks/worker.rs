@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Webhooks;
@@ -76,25 +75,22 @@ impl Webhooks {
         let Due { id, webhook, event_type: kind, event_key: key, payload, attempts } = due;
         let Some(hook) = self.inner.hooks.get(&webhook) else { return };
         let tried = u32::try_from(attempts).unwrap_or(u32::MAX);
-        if tried > hook.policy.attempts {
+        let given_up = if tried > hook.policy.attempts {
             // Whoever had it last never said what came of it: a process that it ended, perhaps.
-            let reason = "tried as often as is allowed, and the last attempt did not end";
-            tracing::error!(webhook, event_id = %id, attempts, reason, "webhook given up");
-            self.inner.metrics.count_event(hook.provider, State::Dead);
-            let settled = store::settle(
-                &self.inner.postgres,
-                id,
-                attempts,
-                State::Dead,
-                (Some(reason), Duration::ZERO),
-            );
-            if let Err(error) = settled.await {
-                tracing::debug!(error = %chain(&error), "what a webhook came to is not kept");
-            }
+            "tried as often as is allowed, and the last attempt did not end"
+        } else if let Ok(payload) = serde_json::from_str(&payload) {
+            self.handle(&webhook, hook, &Event { id, kind, key, payload }, attempts).await;
             return;
+        } else {
+            // It was read before it was kept: somebody has changed the row.
+            "the payload is no JSON that can be read"
+        };
+        tracing::error!(webhook, event_id = %id, attempts, reason = given_up, "webhook given up");
+        self.inner.metrics.count_event(hook.provider, State::Dead);
+        let outcome = (Some(given_up), Duration::ZERO);
+        let settled = store::settle(&self.inner.postgres, id, attempts, State::Dead, outcome);
+        if let Err(error) = settled.await {
+            tracing::debug!(error = %chain(&error), "what a webhook came to is not kept");
         }
-        // It was read before it was kept.
-        let payload: Value = serde_json::from_str(&payload).unwrap_or_default();
-        self.handle(&webhook, hook, &Event { id, kind, key, payload }, attempts).await;
     }
 }
